@@ -1,0 +1,498 @@
+//! The command line: flags, each of them also an environment variable, and what they must be.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread::available_parallelism};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
+use hubbub_api::{RoomName, WireDuration, is_dns_label, names::DEFAULT_POOL};
+use hubbub_telemetry::LogFormat;
+
+use crate::{
+    bus::nats::NatsOptions,
+    drain::DrainTimes,
+    gateway::{Config, Policies},
+};
+
+/// File descriptors that are not for members: listeners, epoll, NATS, files, and handshakes under way.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Green.on_default().bold())
+    .usage(styling::AnsiColor::Green.on_default().bold())
+    .literal(styling::AnsiColor::Cyan.on_default().bold())
+    .placeholder(styling::AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve the rooms of a file on http://localhost:8080, nothing else needed:
+    hubbub-gateway --rooms rooms.yaml
+
+  Two gateways that serve the same rooms as one, over NATS:
+    hubbub-gateway --rooms rooms.yaml --nats nats://127.0.0.1:4222 --gateway-id a
+    hubbub-gateway --rooms rooms.yaml --nats nats://127.0.0.1:4222 --gateway-id b \\
+      --listen :8081 --admin-listen :9091
+
+  Say what is wrong with a file before it is deployed:
+    hubbub-gateway check rooms.yaml
+
+  Send all members away in good order, as a preStop hook does:
+    hubbub-gateway drain";
+
+/// Serve chat rooms over WebSocket: what one member sends, all members of the room get.
+#[derive(Debug, Parser)]
+#[command(name = "hubbub-gateway", version, styles = STYLES, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; without a command the gateway serves.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What can be done instead of serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check rooms files, and say for each fault where it is and how to mend it
+    Check {
+        /// Files of ChatRoom documents
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Drain the gateway of this machine or pod, and wait until it is done: the preStop hook
+    Drain {
+        /// The admin address of the gateway; a wildcard address means this machine
+        #[arg(long, env = "HUBBUB_ADMIN_LISTEN", default_value = ":9090", value_name = "ADDRESS", value_parser = address)]
+        admin: SocketAddr,
+    },
+}
+
+/// Where a gateway's rooms come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyKind {
+    /// The files that --rooms names
+    Files,
+    /// The key-value bucket that the operator fills
+    Nats,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people on a terminal, JSON otherwise
+    Auto,
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Auto => Self::Auto,
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// The flags of a serving gateway.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where members come in: IP:PORT, or :PORT for all addresses, IPv6 and IPv4; port 0 takes any free one
+    #[arg(long, env = "HUBBUB_LISTEN", default_value = ":8080", value_name = "ADDRESS", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// Where probes, metrics and the drain hook come in; never expose it
+    #[arg(long, env = "HUBBUB_ADMIN_LISTEN", default_value = ":9090", value_name = "ADDRESS", value_parser = address)]
+    pub admin_listen: SocketAddr,
+
+    /// Files of ChatRoom documents, as kubectl apply takes them; watched, so a change needs no restart
+    #[arg(long, env = "HUBBUB_ROOMS", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
+    pub rooms: Vec<PathBuf>,
+
+    /// Where rooms come from [default: files if --rooms is given, else nats]
+    #[arg(long, env = "HUBBUB_POLICIES", value_enum, value_name = "SOURCE")]
+    pub policies: Option<PolicyKind>,
+
+    /// The room that is also served at /ws, for clients that know one address
+    #[arg(long, env = "HUBBUB_DEFAULT_ROOM", value_name = "NAMESPACE/NAME", value_parser = room)]
+    pub default_room: Option<RoomName>,
+
+    /// The pool this gateway belongs to; it serves the rooms that name this pool
+    #[arg(long, env = "HUBBUB_POOL", default_value = DEFAULT_POOL, value_name = "NAME", value_parser = pool)]
+    pub pool: String,
+
+    /// This gateway's name, unique in its pool [default: the host name, with the process id outside a container]
+    #[arg(long, env = "HUBBUB_GATEWAY_ID", value_name = "NAME")]
+    pub gateway_id: Option<String>,
+
+    /// How to reach NATS.
+    #[command(flatten)]
+    pub nats: Nats,
+
+    /// How long a draining gateway still serves handshakes, because load balancers learn late
+    #[arg(
+        long,
+        env = "HUBBUB_DRAIN_SETTLE",
+        default_value = "5s",
+        value_name = "TIME",
+        help_heading = "Drain"
+    )]
+    pub drain_settle: WireDuration,
+
+    /// Over how long the members are then sent away, evenly
+    #[arg(
+        long,
+        env = "HUBBUB_DRAIN_WINDOW",
+        default_value = "20s",
+        value_name = "TIME",
+        help_heading = "Drain"
+    )]
+    pub drain_window: WireDuration,
+
+    /// When whoever is still there is cut off, counted from the beginning
+    #[arg(
+        long,
+        env = "HUBBUB_DRAIN_DEADLINE",
+        default_value = "30s",
+        value_name = "TIME",
+        help_heading = "Drain"
+    )]
+    pub drain_deadline: WireDuration,
+
+    /// Threads that write to sockets [default: one a core]
+    #[arg(long, env = "HUBBUB_SHARDS", value_name = "NUMBER", help_heading = "Limits")]
+    pub shards: Option<NonZeroUsize>,
+
+    /// Connections this gateway may have [default: what its limit of open files allows]
+    #[arg(long, env = "HUBBUB_MAX_CONNECTIONS", value_name = "NUMBER", help_heading = "Limits")]
+    pub max_connections: Option<usize>,
+
+    /// Whether metrics are exported by room: one series a room each
+    #[arg(long, env = "HUBBUB_ROOM_METRICS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Telemetry")]
+    pub room_metrics: bool,
+
+    /// What is logged: error, warn, info, debug, or by part, as info,hubbub_gateway=debug
+    #[arg(
+        long,
+        env = "HUBBUB_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        help_heading = "Telemetry"
+    )]
+    pub log: String,
+
+    /// How log lines look
+    #[arg(long, env = "HUBBUB_LOG_FORMAT", value_enum, default_value_t = Format::Auto, value_name = "FORMAT", help_heading = "Telemetry")]
+    pub log_format: Format,
+}
+
+/// How to reach NATS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "NATS")]
+pub struct Nats {
+    /// NATS servers, as nats://host:4222 or tls://host, with commas between; without it rooms live in this gateway alone
+    #[arg(long = "nats", env = "HUBBUB_NATS", value_name = "URL")]
+    pub url: Option<String>,
+
+    /// A credentials file (.creds) with JWT and seed
+    #[arg(
+        long = "nats-credentials",
+        env = "HUBBUB_NATS_CREDENTIALS",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    pub credentials: Option<PathBuf>,
+
+    /// A user name; goes with --nats-password
+    #[arg(long = "nats-user", env = "HUBBUB_NATS_USER", value_name = "NAME", requires = "url")]
+    pub user: Option<String>,
+
+    /// The user's password; better given by the environment
+    #[arg(
+        long = "nats-password",
+        env = "HUBBUB_NATS_PASSWORD",
+        hide_env_values = true,
+        value_name = "WORD",
+        requires = "url"
+    )]
+    pub password: Option<String>,
+
+    /// A token; better given by the environment
+    #[arg(
+        long = "nats-token",
+        env = "HUBBUB_NATS_TOKEN",
+        hide_env_values = true,
+        value_name = "WORD",
+        requires = "url"
+    )]
+    pub token: Option<String>,
+
+    /// A file with the seed of an nkey
+    #[arg(
+        long = "nats-nkey-seed",
+        env = "HUBBUB_NATS_NKEY_SEED",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    pub nkey_seed: Option<PathBuf>,
+
+    /// PEM certificates to trust instead of the system's
+    #[arg(long = "nats-ca", env = "HUBBUB_NATS_CA", value_name = "FILE", requires = "url")]
+    pub ca: Option<PathBuf>,
+
+    /// A PEM certificate to show; goes with --nats-key
+    #[arg(
+        long = "nats-certificate",
+        env = "HUBBUB_NATS_CERTIFICATE",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    pub certificate: Option<PathBuf>,
+
+    /// The PEM key of --nats-certificate
+    #[arg(long = "nats-key", env = "HUBBUB_NATS_KEY", value_name = "FILE", requires = "url")]
+    pub key: Option<PathBuf>,
+
+    /// Refuse to talk to NATS without TLS
+    #[arg(long = "nats-tls", env = "HUBBUB_NATS_TLS", requires = "url")]
+    pub tls: bool,
+
+    /// Begin with TLS instead of waiting for the server's offer
+    #[arg(long = "nats-tls-first", env = "HUBBUB_NATS_TLS_FIRST", requires = "url")]
+    pub tls_first: bool,
+}
+
+/// Flags that are right one by one, but not together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CliError {
+    /// Nothing says which rooms there are.
+    #[error(
+        "there are no rooms to serve: give --rooms FILE (try manifests/examples/rooms.yaml), or --nats URL to take them from the operator"
+    )]
+    NoRooms,
+    /// `--policies files` without files.
+    #[error("--policies files needs --rooms FILE")]
+    FilesWithoutRooms,
+    /// `--policies nats` without NATS.
+    #[error("--policies nats needs --nats URL")]
+    BucketWithoutNats,
+    /// Two sources of rooms.
+    #[error(
+        "--policies nats takes the rooms from NATS: leave out --rooms, or give --policies files"
+    )]
+    TwoSources,
+    /// The deadline comes before the members are away.
+    #[error(
+        "--drain-deadline {deadline} is before the members are away: make it at least --drain-settle plus --drain-window, {least}"
+    )]
+    Deadline {
+        /// What was given.
+        deadline: WireDuration,
+        /// What is needed.
+        least: WireDuration,
+    },
+    /// No connection may ever be made.
+    #[error("--max-connections must be at least 1")]
+    NoConnections,
+    /// The id cannot be part of a subject.
+    #[error(
+        "--gateway-id {0:?} must be 1 to 253 characters, without white space or control characters"
+    )]
+    GatewayId(String),
+}
+
+impl Serve {
+    /// The configuration that the flags ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`], each with its remedy.
+    pub fn config(self) -> Result<Config, CliError> {
+        let policies = self.source()?;
+        let least = *self.drain_settle + *self.drain_window;
+        if *self.drain_deadline < least {
+            let least =
+                WireDuration::from_millis(u64::try_from(least.as_millis()).unwrap_or(u64::MAX));
+            return Err(CliError::Deadline { deadline: self.drain_deadline, least });
+        }
+        let gateway = self.gateway_id.unwrap_or_else(own_name);
+        let visible = |c: char| !c.is_whitespace() && !c.is_control();
+        if gateway.is_empty() || gateway.len() > 253 || !gateway.chars().all(visible) {
+            return Err(CliError::GatewayId(gateway));
+        }
+        let max_connections = self.max_connections.unwrap_or_else(connections_allowed);
+        if max_connections == 0 {
+            return Err(CliError::NoConnections);
+        }
+        Ok(Config {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            policies,
+            nats: self.nats.options(&gateway),
+            pool: self.pool,
+            gateway,
+            default_room: self.default_room,
+            drain: DrainTimes {
+                settle: *self.drain_settle,
+                window: *self.drain_window,
+                deadline: *self.drain_deadline,
+            },
+            shards: self
+                .shards
+                .or_else(|| available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+            max_connections,
+            room_metrics: self.room_metrics,
+        })
+    }
+
+    fn source(&self) -> Result<Policies, CliError> {
+        let (files, nats) = (!self.rooms.is_empty(), self.nats.url.is_some());
+        match self.policies {
+            Some(PolicyKind::Files) | None if files => Ok(Policies::Files(self.rooms.clone())),
+            Some(PolicyKind::Files) => Err(CliError::FilesWithoutRooms),
+            Some(PolicyKind::Nats) if files => Err(CliError::TwoSources),
+            Some(PolicyKind::Nats) if !nats => Err(CliError::BucketWithoutNats),
+            None if !nats => Err(CliError::NoRooms),
+            Some(PolicyKind::Nats) | None => Ok(Policies::Bucket),
+        }
+    }
+}
+
+impl Nats {
+    fn options(self, gateway: &str) -> Option<NatsOptions> {
+        let mut options = NatsOptions::new(self.url?, gateway);
+        options.credentials = self.credentials;
+        options.user = self.user;
+        options.password = self.password;
+        options.token = self.token;
+        options.nkey_seed = self.nkey_seed;
+        options.ca = self.ca;
+        options.client_certificate = self.certificate;
+        options.client_key = self.key;
+        options.require_tls = self.tls;
+        options.tls_first = self.tls_first;
+        Some(options)
+    }
+}
+
+/// As many as the limit of open files allows, after raising it as far as it goes.
+fn connections_allowed() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    files.map_or(usize::MAX, |files| {
+        usize::try_from(files.saturating_sub(RESERVED_DESCRIPTORS).max(1)).unwrap_or(usize::MAX)
+    })
+}
+
+/// The host's name, which in a container is the pod's. Elsewhere several gateways may share a host, and two of one name
+/// would not hear each other's reports, so the process id is added.
+fn own_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = if name.is_empty() { "gateway".to_owned() } else { name };
+    match std::process::id() {
+        1 => name,
+        process => format!("{name}-{process}"),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = match text.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None if text.starts_with("localhost:") => text.replacen("localhost", "127.0.0.1", 1),
+        None => text.to_owned(),
+    };
+    full.parse().map_err(|_| {
+        "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080, or :8080 for all addresses"
+            .to_owned()
+    })
+}
+
+fn room(text: &str) -> Result<RoomName, String> {
+    text.parse().map_err(|error| format!("{error}; write it as namespace/name, such as demo/lobby"))
+}
+
+fn pool(text: &str) -> Result<String, String> {
+    if is_dns_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a DNS label: lower-case letters, digits and dashes, at most 63 characters"
+            .to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn serve(flags: &[&str]) -> Result<Config, String> {
+        let arguments = ["hubbub-gateway"].iter().chain(flags);
+        let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        cli.serve.config().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for argument in Cli::command().get_arguments() {
+            let Some(long) = argument.get_long() else { continue };
+            if matches!(long, "help" | "version") {
+                continue;
+            }
+            let wanted = format!("HUBBUB_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                argument.get_env().and_then(|env| env.to_str()),
+                Some(wanted.as_str()),
+                "--{long}"
+            );
+        }
+    }
+
+    #[test]
+    fn rooms_alone_are_enough() {
+        let config = serve(&["--rooms", "a.yaml", "b.yaml"]).unwrap();
+        assert_eq!(config.policies, Policies::Files(vec!["a.yaml".into(), "b.yaml".into()]));
+        assert!(config.nats.is_none());
+        assert!(config.max_connections > 0);
+    }
+
+    #[test]
+    fn wrong_flags_are_answered_with_what_is_right() {
+        for (flags, words) in [
+            (&[][..], "give --rooms FILE"),
+            (&["--policies", "files"], "--policies files needs --rooms FILE"),
+            (&["--policies", "nats"], "--policies nats needs --nats URL"),
+            (&["--rooms", "a", "--policies", "nats", "--nats", "nats://h"], "leave out --rooms"),
+            (
+                &["--rooms", "a", "--drain-deadline", "10s"],
+                "--drain-settle plus --drain-window, 25s",
+            ),
+            (&["--rooms", "a", "--drain-settle", "5"], "such as 60s"),
+            (&["--rooms", "a", "--listen", "8080"], "127.0.0.1:8080"),
+            (&["--rooms", "a", "--default-room", "lobby"], "namespace/name"),
+            (&["--rooms", "a", "--pool", "A_b"], "DNS label"),
+            (&["--rooms", "a", "--max-connections", "0"], "at least 1"),
+            (&["--rooms", "a", "--gateway-id", "a b"], "white space"),
+            (&["--rooms", "a", "--nats-user", "u"], "--nats"),
+            (&["--rooms", "a", "--shards", "0"], "--shards"),
+            (&["--roms", "a"], "--rooms"),
+        ] {
+            let error = serve(flags).expect_err(&format!("{flags:?}"));
+            assert!(error.contains(words), "{flags:?}: {error}");
+        }
+    }
+}

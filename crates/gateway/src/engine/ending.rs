@@ -1,0 +1,160 @@
+//! Why a connection ended, and what its peer is told.
+
+use std::io;
+
+use hubbub_websocket::ProtocolError;
+
+/// Every way a connection can end. The labels are a closed set, fit for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The peer closed, with this code if it gave one.
+    PeerClosed(Option<u16>),
+    /// The peer's side ended without a close frame.
+    PeerGone,
+    /// The socket failed.
+    SocketFailed(io::ErrorKind),
+    /// The peer broke RFC 6455, or sent a message over the room's limit.
+    Protocol(ProtocolError),
+    /// The message is larger than the bus carries.
+    TooLargeForBus(usize),
+    /// More control frames than anybody needs.
+    ControlFlood,
+    /// A message was begun and not finished in time.
+    MessageTimeout,
+    /// More messages wait for the member than its room allows.
+    QueueFull,
+    /// A message could not be written in time.
+    WriteTimeout,
+    /// No pong came in time.
+    PongTimeout,
+    /// The room no longer allows the member's origin.
+    OriginRevoked,
+    /// The room is gone.
+    RoomGone,
+    /// This gateway is going down and sent the member away in good order.
+    Drained,
+    /// This gateway went down before the member could be sent away in good order.
+    Cut,
+    /// The client left before its handshake was answered.
+    NeverEntered,
+    /// Our fault.
+    Fault,
+}
+
+impl Ending {
+    /// The ending of a connection whose socket failed so: a peer that went away shows as a reset, too.
+    pub(super) fn of_socket(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::PeerGone,
+            kind => Self::SocketFailed(kind),
+        }
+    }
+
+    /// A stable name, for logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PeerClosed(_) => "peer_closed",
+            Self::PeerGone => "peer_gone",
+            Self::SocketFailed(_) => "socket_failed",
+            Self::Protocol(error) => error.reason(),
+            Self::TooLargeForBus(_) => "too_large_for_bus",
+            Self::ControlFlood => "control_flood",
+            Self::MessageTimeout => "message_timeout",
+            Self::QueueFull => "queue_full",
+            Self::WriteTimeout => "write_timeout",
+            Self::PongTimeout => "pong_timeout",
+            Self::OriginRevoked => "origin_revoked",
+            Self::RoomGone => "room_gone",
+            Self::Drained => "drained",
+            Self::Cut => "cut",
+            Self::NeverEntered => "never_entered",
+            Self::Fault => "fault",
+        }
+    }
+
+    /// The close code for the peer; `None` when nothing can or need be said.
+    #[must_use]
+    pub fn code(self) -> Option<u16> {
+        match self {
+            Self::PeerClosed(code) => code,
+            Self::Protocol(error) => Some(error.close_code()),
+            Self::TooLargeForBus(_) => Some(1009),
+            Self::ControlFlood | Self::MessageTimeout => Some(1008),
+            Self::QueueFull | Self::PongTimeout => Some(1013),
+            Self::OriginRevoked => Some(4403),
+            Self::RoomGone => Some(4404),
+            Self::Drained => Some(1012),
+            Self::Fault => Some(1011),
+            Self::PeerGone
+            | Self::SocketFailed(_)
+            | Self::WriteTimeout
+            | Self::Cut
+            | Self::NeverEntered => None,
+        }
+    }
+
+    /// The sentence that goes with the code, for a person.
+    #[must_use]
+    pub fn sentence(self) -> String {
+        match self {
+            Self::PeerClosed(_) => String::new(),
+            Self::PeerGone => "the connection ended without a close frame".to_owned(),
+            Self::SocketFailed(kind) => format!("the socket failed: {kind}"),
+            Self::Protocol(error) => error.to_string(),
+            Self::TooLargeForBus(limit) => {
+                format!("the message is larger than the {limit} bytes that the bus carries")
+            }
+            Self::ControlFlood => {
+                "too many control frames: at most 10 a second, 50 at once".to_owned()
+            }
+            Self::MessageTimeout => "a message must be finished within 10 s".to_owned(),
+            Self::QueueFull => "too slow: too many messages wait for this member".to_owned(),
+            Self::WriteTimeout => "too slow: a message could not be written in time".to_owned(),
+            Self::PongTimeout => "no pong came in time".to_owned(),
+            Self::OriginRevoked => "the room no longer allows this origin".to_owned(),
+            Self::RoomGone => "the room is gone".to_owned(),
+            Self::Drained => "this gateway is restarting; come back after a short wait".to_owned(),
+            Self::Cut => "the drain's deadline passed".to_owned(),
+            Self::NeverEntered => "the client left before its handshake was answered".to_owned(),
+            Self::Fault => "an internal error".to_owned(),
+        }
+    }
+
+    /// Whether somebody should look at it: neither a farewell nor what an operator asked for.
+    #[must_use]
+    pub fn is_unexpected(self) -> bool {
+        !matches!(
+            self,
+            Self::PeerClosed(None | Some(1000 | 1001 | 1005))
+                | Self::OriginRevoked
+                | Self::RoomGone
+                | Self::Drained
+                | Self::NeverEntered
+        )
+    }
+
+    /// Whether the peer closed first, rather than this gateway.
+    #[must_use]
+    pub fn by_peer(self) -> bool {
+        matches!(
+            self,
+            Self::PeerClosed(_) | Self::PeerGone | Self::SocketFailed(_) | Self::NeverEntered
+        )
+    }
+
+    /// What still waits for the member is worth nothing to it, or is what must be given up.
+    pub(super) fn discards_queue(self) -> bool {
+        matches!(self, Self::QueueFull | Self::Fault)
+    }
+
+    /// Whether what the peer had sent before it learned of the close still reaches the room.
+    pub(super) fn accepts_messages(self) -> bool {
+        matches!(self, Self::Drained)
+    }
+
+    /// Whether the peer's bytes still make sense, so that its close frame can be awaited.
+    pub(super) fn can_read_on(self) -> bool {
+        !matches!(self, Self::Protocol(_) | Self::Fault)
+    }
+}

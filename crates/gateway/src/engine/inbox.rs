@@ -1,0 +1,137 @@
+//! The way to a shard from every other thread.
+//!
+//! Commands arrive in the order sent by each thread. A push wakes the shard only if it sleeps; the shard takes all
+//! that is there at once. What waits is weighed, so that who publishes can hold back.
+
+use std::{
+    net::TcpStream,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use mio::Waker;
+use tokio::sync::Notify;
+
+use super::{ConnectionId, Entrant};
+use crate::room::Room;
+
+/// Weight from which publishers hold back: enough for half a second of 10,000 messages of 1 kB a second, little
+/// beside the sockets' own buffers.
+const HIGH_WATER: usize = 8 * 1024 * 1024;
+
+/// What a waiting message weighs beside its bytes.
+const MESSAGE_WEIGHT: usize = 128;
+
+/// What a shard can be asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Write this frame to the room's members.
+    Deliver { room: u64, frame: Bytes },
+    /// Hold a place for a connection whose handshake is being answered, and keep what arrives for it.
+    Reserve(Box<Entrant>),
+    /// The handshake was answered: here is the socket, and what the client sent with it.
+    Attach { connection: ConnectionId, socket: TcpStream, sent: Bytes },
+    /// The handshake failed after all.
+    Cancel(ConnectionId),
+    /// Look at the members of this room again.
+    PolicyChanged(Arc<Room>),
+    /// Close the members of this room.
+    RoomGone(Arc<Room>),
+    /// Close everybody, spread evenly over the time from now to so many milliseconds later.
+    Drain { window: u64 },
+    /// Drop everybody at once.
+    Cut,
+    /// End the thread.
+    Stop,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    queue: Mutex<Vec<Command>>,
+    weight: AtomicUsize,
+    awake: AtomicBool,
+    waker: Waker,
+    relieved: Notify,
+}
+
+impl Inbox {
+    pub(super) fn new(waker: Waker) -> Self {
+        Self {
+            queue: Mutex::default(),
+            weight: AtomicUsize::new(0),
+            awake: AtomicBool::new(true),
+            waker,
+            relieved: Notify::new(),
+        }
+    }
+
+    pub(super) fn push(&self, command: Command) {
+        if let Command::Deliver { frame, .. } = &command {
+            self.weight.fetch_add(weigh(frame), Ordering::AcqRel);
+        }
+        self.push_for_later(command);
+        // Either the shard sees the push when it looks before it sleeps, or we see here that it sleeps.
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            // The eventfd can only fail when it is closed, and then the shard is gone.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Like [`Inbox::push`] for what only has to stand before the next command: the shard may sleep on, which spares
+    /// every handshake a wake-up.
+    pub(super) fn push_for_later(&self, command: Command) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+    }
+
+    /// Takes everything, giving `into` (empty) in exchange.
+    pub(super) fn take(&self, into: &mut Vec<Command>) {
+        std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+
+    /// Says that the shard is about to sleep; false if there is something to do first.
+    pub(super) fn may_sleep(&self) -> bool {
+        self.awake.store(false, Ordering::SeqCst);
+        let empty = self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if !empty {
+            self.awake.store(true, Ordering::SeqCst);
+        }
+        empty
+    }
+
+    pub(super) fn woke(&self) {
+        self.awake.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that a message has been dealt with.
+    pub(super) fn delivered(&self, frame: &Bytes) {
+        let weight = weigh(frame);
+        let before = self.weight.fetch_sub(weight, Ordering::AcqRel);
+        if before >= HIGH_WATER && before - weight < HIGH_WATER {
+            self.relieved.notify_waiters();
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.weight.load(Ordering::Acquire) < HIGH_WATER
+    }
+
+    pub(super) async fn ready(&self) {
+        loop {
+            let relieved = self.relieved.notified();
+            tokio::pin!(relieved);
+            relieved.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            relieved.await;
+        }
+    }
+}
+
+fn weigh(frame: &Bytes) -> usize {
+    frame.len() + MESSAGE_WEIGHT
+}

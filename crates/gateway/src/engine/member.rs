@@ -1,0 +1,145 @@
+//! One member: about 300 bytes while it idles, and nothing on the heap but its origin.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hubbub_api::Origin;
+use hubbub_websocket::{Decoder, Kind, Role};
+use mio::net::TcpStream;
+
+use super::{ConnectionId, Ending, Entrant, bucket::Bucket, outbox::Outbox};
+use crate::room::Policy;
+
+/// Never, as a time of the shard's clock.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// A place that is not in the room's list.
+pub(super) const NO_PLACE: u32 = u32::MAX;
+
+/// Control frames that a client may send in a second, and at once: an answer to each of our pings and a keep-alive of
+/// its own need far less.
+pub(super) const CONTROLS_PER_SECOND: u32 = 10;
+pub(super) const CONTROLS_AT_ONCE: u32 = 50;
+
+/// How far a member's connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// In the room.
+    Open,
+    /// A close frame was queued for this reason; the peer's is awaited, or has come.
+    Closing { ending: Ending, answered: bool },
+    /// Our side is shut; what the peer still sends is thrown away until it ends, so that the close frame is not lost to
+    /// a reset.
+    Lingering { ending: Ending },
+}
+
+/// What was read and cannot be dealt with yet: the member may not send more now, or the bus is full.
+#[derive(Debug)]
+pub(super) struct Stall {
+    /// A message that the bus did not take.
+    pub(super) message: Option<(Kind, Vec<u8>)>,
+    /// What follows it, not decoded yet.
+    pub(super) rest: Vec<u8>,
+    /// When to go on.
+    pub(super) resume_at: u64,
+    /// When the bus was first found full.
+    pub(super) since: u64,
+}
+
+/// See the module. Times are milliseconds of the shard's clock.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// None until the handshake is answered.
+    pub(super) socket: Option<TcpStream>,
+    pub(super) connection: ConnectionId,
+    pub(super) peer: SocketAddr,
+    pub(super) origin: Option<Arc<Origin>>,
+    /// Key of the shard's room.
+    pub(super) room: u32,
+    /// Place in the room's list of members.
+    pub(super) place: u32,
+    /// Sets this member apart from an earlier one with the same key.
+    pub(super) generation: u32,
+    pub(super) state: State,
+    pub(super) decoder: Decoder,
+    pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) stall: Option<Box<Stall>>,
+    pub(super) messages: Bucket,
+    pub(super) controls: Bucket,
+    /// When the wheel will call next.
+    pub(super) wake_at: u64,
+    pub(super) ping_at: u64,
+    pub(super) pong_by: u64,
+    /// When the message under way must be finished.
+    pub(super) message_by: u64,
+    /// In the room: when the drain sends it away. Closing: when it is given up.
+    pub(super) close_at: u64,
+    pub(super) entered: u64,
+    pub(super) traffic: Traffic,
+}
+
+/// What went over one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Messages from the peer.
+    pub messages_in: u64,
+    /// Payload bytes from the peer.
+    pub bytes_in: u64,
+    /// Messages queued or written for the peer.
+    pub messages_out: u64,
+    /// Bytes queued or written for the peer, frame headers included.
+    pub bytes_out: u64,
+}
+
+impl Member {
+    pub(super) fn new(entrant: &mut Entrant, room: u32, policy: &Policy, now: u64) -> Self {
+        let limits = &policy.declared().limits;
+        Self {
+            socket: None,
+            connection: entrant.connection,
+            peer: entrant.peer,
+            origin: entrant.origin.take().map(Arc::new),
+            room,
+            place: NO_PLACE,
+            // Truncated on purpose: it only has to differ from the last few owners of the key.
+            generation: (entrant.connection.0 & u64::from(u32::MAX)) as u32,
+            state: State::Open,
+            decoder: Decoder::new(Role::Server),
+            outbox: None,
+            stall: None,
+            messages: Bucket::full(limits.burst, now),
+            controls: Bucket::full(CONTROLS_AT_ONCE, now),
+            wake_at: NEVER,
+            ping_at: NEVER,
+            pong_by: NEVER,
+            message_by: NEVER,
+            close_at: NEVER,
+            entered: now,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// The earliest time at which something has to be done.
+    pub(super) fn next_deadline(&self) -> u64 {
+        if self.socket.is_none() {
+            return self.close_at;
+        }
+        let write_by = self.outbox.as_ref().map_or(NEVER, |outbox| outbox.write_by);
+        let resume_at = self.stall.as_ref().map_or(NEVER, |stall| stall.resume_at);
+        // While we do not read from it, a member cannot show that it lives.
+        let pong_by = if self.stall.is_some() { NEVER } else { self.pong_by };
+        let live = match self.state {
+            State::Open => self.ping_at.min(pong_by).min(self.message_by).min(write_by),
+            State::Closing { .. } | State::Lingering { .. } => NEVER,
+        };
+        live.min(resume_at).min(self.close_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_idle_member_is_small() {
+        let size = size_of::<super::Member>();
+        assert!(size <= 320, "{size} bytes");
+    }
+}

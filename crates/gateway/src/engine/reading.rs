@@ -1,0 +1,283 @@
+//! From a member's socket to the bus.
+//!
+//! Bytes are read into a buffer that all members of the shard share, decoded in place, and handed on. Only what cannot
+//! be dealt with yet is kept for the member: the start of an unfinished message (in its decoder), and a [`Stall`].
+
+use std::io::{self, Read as _};
+
+use hubbub_api::RoomLimits;
+use hubbub_websocket::{Decoder, Event, Kind, Limits, Opcode, Role, frame};
+
+use super::{
+    Ending,
+    member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, NEVER, Stall, State},
+    shard::Shard,
+};
+use crate::bus::PublishError;
+
+/// Reads of one member before the others have their turn.
+const READS_A_TURN: usize = 4;
+
+/// Bytes to read at once where that is not more than the room's limits call for: some eight messages of the default size.
+const READ_AT_LEAST: usize = 4 * 1024;
+
+/// Bytes of a masked frame without payload (RFC 6455, 5.2).
+const SMALLEST_FRAME: usize = 6;
+
+/// Milliseconds in which a message must be finished once begun. Browsers and libraries send a frame at once, so only a
+/// broken or hostile peer needs longer.
+const MESSAGE_TIME: u64 = 10_000;
+
+/// Milliseconds until a full bus is offered the message again, and after which the message is given up.
+const BUS_RETRY: u64 = 5;
+const BUS_PATIENCE: u64 = 1_000;
+
+/// What to do after an event was dealt with.
+enum Next {
+    Continue,
+    /// Stop decoding and come back to the rest at this time.
+    Wait {
+        until: u64,
+    },
+    /// The message was not taken: keep it, and come back.
+    Keep(Kind),
+    /// The member needs nothing more from its bytes.
+    Stop,
+}
+
+impl Shard {
+    /// Reads until the socket is empty, the member's turn is over, or it may not send more.
+    /// `certain` says that a short read does not prove the socket empty.
+    pub(super) fn on_readable(&mut self, key: u32, certain: bool) {
+        for _ in 0..READS_A_TURN {
+            let Some(member) = self.members.get_mut(key as usize) else { return };
+            if member.stall.is_some() {
+                return; // the timer comes back to the socket
+            }
+            let Some(socket) = member.socket.as_mut() else { return };
+            let limits = &self.rooms[member.room as usize].policy.declared().limits;
+            let at_once = read_at_once(limits).min(self.read_buffer.len());
+            match socket.read(&mut self.read_buffer[..at_once]) {
+                Ok(0) => return self.peer_finished(key),
+                Ok(read) => {
+                    let full = read == at_once;
+                    let mut buffer = std::mem::take(&mut self.read_buffer);
+                    if let Some(bytes) = buffer.get_mut(..read) {
+                        self.feed(key, bytes);
+                    }
+                    self.read_buffer = buffer;
+                    if !full && !certain {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.socket_failed(key, &error),
+            }
+        }
+        if let Some(member) = self.members.get(key as usize) {
+            self.unread.push_back((key, member.generation));
+        }
+    }
+
+    /// Like [`Shard::feed`], with bytes that are the member's own.
+    pub(super) fn feed_owned(&mut self, key: u32, mut bytes: Vec<u8>) {
+        self.feed(key, &mut bytes);
+    }
+
+    /// Decodes bytes of the member and deals with what they say.
+    fn feed(&mut self, key: u32, bytes: &mut [u8]) {
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        if matches!(member.state, State::Lingering { .. }) {
+            return;
+        }
+        let limit = self.rooms[member.room as usize].policy.declared().limits.max_message_bytes;
+        let limits = Limits::for_message_bytes(limit as usize);
+        // Out of the member, so that an event may borrow from it while the member is changed.
+        let mut decoder = std::mem::replace(&mut member.decoder, Decoder::new(Role::Server));
+        let mut used = 0;
+        let mut finished_message = false;
+        let next = loop {
+            let (count, result) = decoder.decode(&mut bytes[used..], limits);
+            used += count;
+            let event = match result {
+                Ok(Some(event)) => event,
+                Ok(None) => break Next::Continue,
+                Err(error) => {
+                    self.close(key, Ending::Protocol(error));
+                    break Next::Stop;
+                }
+            };
+            finished_message |= matches!(event, Event::Message { .. });
+            match self.deal_with(key, event) {
+                Next::Continue => {}
+                Next::Keep(kind) => {
+                    let Event::Message { payload, .. } = event else { break Next::Continue };
+                    self.stall(key, Some((kind, payload.to_vec())), self.now + BUS_RETRY);
+                    break Next::Keep(kind);
+                }
+                other => break other,
+            }
+        };
+        let in_message = decoder.in_message();
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        member.decoder = decoder;
+        match next {
+            Next::Stop => return,
+            Next::Wait { until } => self.stall(key, None, until),
+            Next::Keep(_) | Next::Continue => {}
+        }
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        if let Some(stall) = &mut member.stall {
+            stall.rest.extend_from_slice(&bytes[used..]);
+        }
+        if !in_message || member.stall.is_some() {
+            member.message_by = NEVER;
+        }
+        if in_message && (finished_message || member.message_by == NEVER) {
+            member.message_by = self.now + MESSAGE_TIME;
+        }
+        self.arm(key);
+    }
+
+    fn deal_with(&mut self, key: u32, event: Event<'_>) -> Next {
+        match event {
+            Event::Message { kind, payload } => self.message(key, kind, payload),
+            Event::Ping(payload) => {
+                if !self.control_allowed(key) {
+                    return Next::Stop;
+                }
+                if matches!(self.members[key as usize].state, State::Open) {
+                    self.answer_ping(key, frame(Opcode::Pong, payload));
+                }
+                self.still_there(key)
+            }
+            Event::Pong(_) => {
+                if !self.control_allowed(key) {
+                    return Next::Stop;
+                }
+                self.pong_came(key);
+                Next::Continue
+            }
+            Event::Close(close) => {
+                self.peer_closed(key, close.map(|close| close.code));
+                Next::Stop
+            }
+        }
+    }
+
+    fn message(&mut self, key: u32, kind: Kind, payload: &[u8]) -> Next {
+        let member = &mut self.members[key as usize];
+        let accepted = match member.state {
+            State::Open => true,
+            State::Closing { ending, .. } => ending.accepts_messages(),
+            State::Lingering { .. } => false,
+        };
+        if !accepted {
+            return Next::Continue;
+        }
+        match self.publish(key, kind, payload) {
+            Ok(()) => {}
+            Err(PublishError::Full) => return Next::Keep(kind),
+            Err(PublishError::Away) => {} // counted by the bus
+            Err(PublishError::TooLarge(limit)) => {
+                self.close(key, Ending::TooLargeForBus(limit));
+                return Next::Stop;
+            }
+        }
+        self.spend(key)
+    }
+
+    fn publish(&mut self, key: u32, kind: Kind, payload: &[u8]) -> Result<(), PublishError> {
+        let member = &mut self.members[key as usize];
+        let room = &self.rooms[member.room as usize].room;
+        let Some(bus) = self.shared.bus.get() else { return Err(PublishError::Away) };
+        let taken = bus.publish(room, kind, payload);
+        if taken != Err(PublishError::Full) {
+            member.traffic.messages_in += 1;
+            member.traffic.bytes_in += payload.len() as u64;
+            self.shared.events.message_received(payload.len());
+        }
+        taken
+    }
+
+    /// Takes a token for a message; says whether the member may go on.
+    fn spend(&mut self, key: u32) -> Next {
+        let member = &mut self.members[key as usize];
+        if member.state != State::Open {
+            return Next::Continue;
+        }
+        let limits = &self.rooms[member.room as usize].policy.declared().limits;
+        member.messages.take(limits.messages_per_second, limits.burst, self.now);
+        match member.messages.wait(limits.messages_per_second) {
+            0 => self.still_there(key),
+            wait => {
+                self.shared.events.throttled();
+                Next::Wait { until: self.now + wait }
+            }
+        }
+    }
+
+    fn still_there(&self, key: u32) -> Next {
+        if self.members.contains(key as usize) { Next::Continue } else { Next::Stop }
+    }
+
+    fn control_allowed(&mut self, key: u32) -> bool {
+        let member = &mut self.members[key as usize];
+        let allowed = member.controls.try_take(CONTROLS_PER_SECOND, CONTROLS_AT_ONCE, self.now);
+        if !allowed {
+            self.close(key, Ending::ControlFlood);
+        }
+        allowed
+    }
+
+    fn stall(&mut self, key: u32, message: Option<(Kind, Vec<u8>)>, resume_at: u64) {
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        member.stall =
+            Some(Box::new(Stall { message, rest: Vec::new(), resume_at, since: self.now }));
+    }
+
+    /// Goes on where a stall stopped.
+    pub(super) fn resume(&mut self, key: u32) {
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        let Some(mut stall) = member.stall.take() else { return };
+        if let Some((kind, payload)) = stall.message.take() {
+            match self.publish(key, kind, &payload) {
+                Err(PublishError::Full) if self.now < stall.since + BUS_PATIENCE => {
+                    stall.message = Some((kind, payload));
+                    stall.resume_at = self.now + BUS_RETRY;
+                    self.members[key as usize].stall = Some(stall);
+                    return self.arm(key);
+                }
+                Err(PublishError::Full) => self.shared.events.message_given_up(),
+                Err(PublishError::TooLarge(limit)) => {
+                    return self.close(key, Ending::TooLargeForBus(limit));
+                }
+                Ok(()) | Err(PublishError::Away) => {}
+            }
+            if let Next::Wait { until } = self.spend(key) {
+                self.stall(key, None, until);
+                if let Some(stalled) = &mut self.members[key as usize].stall {
+                    stalled.rest = stall.rest;
+                }
+                return self.arm(key);
+            }
+        }
+        // We did not look at the socket for a while: a pong may wait in it.
+        self.was_held_back(key);
+        if !stall.rest.is_empty() {
+            self.feed_owned(key, stall.rest);
+        }
+        self.on_readable(key, true);
+        if self.members.contains(key as usize) {
+            self.arm(key);
+        }
+    }
+}
+
+/// Bytes to read from one member at once. What it may not send yet is held in memory for as long as it is held back,
+/// so no more is read than one message, or a burst of the smallest ones, can fill.
+fn read_at_once(limits: &RoomLimits) -> usize {
+    let burst = (limits.burst as usize).saturating_mul(SMALLEST_FRAME);
+    READ_AT_LEAST.max(limits.max_message_bytes as usize).max(burst)
+}

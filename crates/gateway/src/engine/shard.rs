@@ -1,0 +1,422 @@
+//! One shard: a thread, its epoll loop, the members whose sockets it owns, and the rooms they are in.
+//!
+//! Each round takes the sockets' events, then what other threads sent, then the timers that are due. Nothing in it
+//! blocks but the wait for events. A fault while one member is served ends that member, not the shard.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use mio::{Events, Interest, Poll, Token, Waker, net::TcpStream};
+use slab::Slab;
+
+use super::{
+    ConnectionId, Ending, Entrant, Shared,
+    inbox::{Command, Inbox},
+    member::{Member, NO_PLACE, State},
+    wheel::{Entry, Wheel},
+};
+use crate::room::{Policy, Room};
+
+const WAKE: Token = Token(usize::MAX);
+const EVENTS_AT_ONCE: usize = 1024;
+
+/// Bytes read in one call, into a buffer that all members of the shard share.
+const READ_AT_ONCE: usize = 64 * 1024;
+
+/// A room as one shard knows it.
+#[derive(Debug)]
+pub(super) struct LocalRoom {
+    pub(super) room: Arc<Room>,
+    pub(super) policy: Arc<Policy>,
+    /// Keys of the members that get the room's messages.
+    pub(super) members: Vec<u32>,
+    /// Members with this room's key, those that are closing included.
+    pub(super) references: u32,
+    /// Frames that are still to be written.
+    pub(super) pending: Vec<Bytes>,
+    /// When they may be written at the earliest: see [`pace`](super::writing::pace).
+    pub(super) write_at: u64,
+}
+
+/// The members to be sent away in a drain.
+#[derive(Debug, Default)]
+pub(super) struct Exodus {
+    /// When the last one is to be sent away; `None` while no drain is under way.
+    pub(super) until: Option<u64>,
+    /// Members whose time has come, waiting because too many are on their way out.
+    pub(super) waiting: VecDeque<(u32, u32)>,
+    /// Members that were sent away and are not gone yet.
+    pub(super) in_flight: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shard {
+    index: usize,
+    poll: Poll,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) members: Slab<Member>,
+    /// Members whose handshake is being answered.
+    reserved: HashMap<ConnectionId, u32>,
+    pub(super) rooms: Slab<LocalRoom>,
+    rooms_by_id: HashMap<u64, u32>,
+    /// Rooms with pending frames.
+    pub(super) dirty: Vec<u32>,
+    pub(super) wheel: Wheel,
+    /// Milliseconds since the engine started; read once a round.
+    pub(super) now: u64,
+    pub(super) read_buffer: Vec<u8>,
+    /// Where waiting chunks are joined for one write.
+    pub(super) scratch: Vec<u8>,
+    /// Members with more to read than one turn allows.
+    pub(super) unread: VecDeque<(u32, u32)>,
+    pub(super) exodus: Exodus,
+    pub(super) random: fastrand::Rng,
+    stopped: bool,
+}
+
+impl Shard {
+    pub(super) fn new(index: usize, shared: Arc<Shared>) -> io::Result<(Self, Arc<Inbox>)> {
+        let poll = Poll::new()?;
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
+        let shard = Self {
+            index,
+            poll,
+            inbox: Arc::clone(&inbox),
+            shared,
+            members: Slab::new(),
+            reserved: HashMap::new(),
+            rooms: Slab::new(),
+            rooms_by_id: HashMap::new(),
+            dirty: Vec::new(),
+            wheel: Wheel::new(),
+            now: 0,
+            read_buffer: vec![0; READ_AT_ONCE],
+            scratch: Vec::new(),
+            unread: VecDeque::new(),
+            exodus: Exodus::default(),
+            random: fastrand::Rng::with_seed(fastrand::u64(..) ^ index as u64),
+            stopped: false,
+        };
+        Ok((shard, inbox))
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_AT_ONCE);
+        let mut commands = Vec::new();
+        let mut due = Vec::new();
+        while !self.stopped {
+            self.wait(&mut events);
+            self.now = self.clock();
+            for event in &events {
+                if event.token() != WAKE {
+                    let key = event.token().0 as u32;
+                    let gone = event.is_read_closed() || event.is_error();
+                    let (readable, writable) = (event.is_readable() || gone, event.is_writable());
+                    self.guarded(key, |shard| {
+                        if writable {
+                            shard.on_writable(key);
+                        }
+                        if readable {
+                            shard.on_readable(key, gone);
+                        }
+                    });
+                }
+            }
+            for _ in 0..self.unread.len() {
+                if let Some((key, generation)) = self.unread.pop_front()
+                    && self.is_current(key, generation)
+                {
+                    self.guarded(key, |shard| shard.on_readable(key, true));
+                }
+            }
+            self.inbox.take(&mut commands);
+            for command in commands.drain(..) {
+                self.survive(|shard| shard.obey(command));
+            }
+            self.survive(Self::write_pending);
+            self.wheel.advance(self.now, &mut due);
+            for entry in due.drain(..) {
+                self.call(entry);
+            }
+            self.survive(Self::send_next_away);
+        }
+    }
+
+    /// Milliseconds since the engine started, right now.
+    pub(super) fn clock(&self) -> u64 {
+        u64::try_from(self.shared.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        let idle = self.unread.is_empty() && self.inbox.may_sleep();
+        let timeout = if idle {
+            let paced = self.next_write().map(|at| at.saturating_sub(self.now));
+            let timer = self.wheel.wait(self.now);
+            let wait = paced.into_iter().chain(timer).min();
+            wait.map(Duration::from_millis)
+        } else {
+            Some(Duration::ZERO)
+        };
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.shared.events.poll_failed(&error);
+        }
+        self.inbox.woke();
+    }
+
+    /// Does a piece of work; a fault in it is counted, and the shard goes on. Says whether there was none.
+    fn survive(&mut self, work: impl FnOnce(&mut Self)) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self))).is_ok();
+        if !done {
+            self.shared.events.panicked();
+        }
+        done
+    }
+
+    /// Serves one member; a fault there ends only that member.
+    pub(super) fn guarded(&mut self, key: u32, serve: impl FnOnce(&mut Self)) {
+        if self.survive(serve) {
+            return;
+        }
+        if self.read_buffer.len() != READ_AT_ONCE {
+            self.read_buffer = vec![0; READ_AT_ONCE];
+        }
+        if self.members.contains(key as usize) {
+            self.close(key, Ending::Fault);
+        }
+    }
+
+    fn call(&mut self, entry: Entry) {
+        if self.is_current(entry.key, entry.generation)
+            && self.members[entry.key as usize].wake_at == entry.at
+        {
+            self.guarded(entry.key, |shard| shard.on_timer(entry.key));
+        }
+    }
+
+    pub(super) fn is_current(&self, key: u32, generation: u32) -> bool {
+        self.members.get(key as usize).is_some_and(|member| member.generation == generation)
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Deliver { room, frame } => self.take_in(room, frame),
+            Command::Reserve(entrant) => self.reserve(*entrant),
+            Command::Attach { connection, socket, sent } => self.attach(connection, socket, &sent),
+            Command::Cancel(connection) => {
+                if let Some(key) = self.reserved.remove(&connection) {
+                    self.remove(key, Ending::NeverEntered);
+                }
+            }
+            Command::PolicyChanged(room) => self.policy_changed(&room),
+            Command::RoomGone(room) => {
+                for key in self.members_of(room.id()) {
+                    self.close(key, Ending::RoomGone);
+                }
+            }
+            Command::Drain { window } => self.begin_exodus(window),
+            Command::Cut => self.cut_everybody(),
+            Command::Stop => {
+                self.cut_everybody();
+                self.stopped = true;
+            }
+        }
+    }
+
+    fn take_in(&mut self, room: u64, frame: Bytes) {
+        let Some(key) = self.rooms_by_id.get(&room).copied() else {
+            self.inbox.delivered(&frame);
+            return;
+        };
+        let room = &mut self.rooms[key as usize];
+        if room.pending.is_empty() {
+            self.dirty.push(key);
+        }
+        room.pending.push(frame);
+    }
+
+    fn reserve(&mut self, mut entrant: Entrant) {
+        // What arrived before this member did is not for it. Writing it may show the last member of the room to be gone,
+        // and the room with it, so the room is looked up afterwards.
+        if let Some(room) = self.rooms_by_id.get(&entrant.room.id()) {
+            self.write_now(*room);
+        }
+        let room_key = self.local_room(&entrant.room);
+        let room = &mut self.rooms[room_key as usize];
+        let connection = entrant.connection;
+        let mut member = Member::new(&mut entrant, room_key, &room.policy, self.now);
+        let entry = self.members.vacant_entry();
+        let key = entry.key() as u32;
+        member.place = room.members.len() as u32;
+        room.members.push(key);
+        room.references += 1;
+        entry.insert(member);
+        self.reserved.insert(connection, key);
+    }
+
+    fn attach(&mut self, connection: ConnectionId, socket: std::net::TcpStream, sent: &[u8]) {
+        let Some(key) = self.reserved.remove(&connection) else { return };
+        let mut socket = TcpStream::from_std(socket);
+        let registered = self.poll.registry().register(
+            &mut socket,
+            Token(key as usize),
+            Interest::READABLE | Interest::WRITABLE,
+        );
+        if let Err(error) = registered {
+            self.remove(key, Ending::SocketFailed(error.kind()));
+            return;
+        }
+        let member = &mut self.members[key as usize];
+        member.socket = Some(socket);
+        member.entered = self.now;
+        self.shared.events.connection_opened(
+            member.connection,
+            self.rooms[member.room as usize].room.name(),
+            member.peer,
+        );
+        self.begin_heartbeat(key);
+        if let Some(until) = self.exodus.until {
+            let soon = until.saturating_sub(self.now).min(1000);
+            self.members[key as usize].close_at = self.now + self.random.u64(0..=soon);
+        }
+        let refused = {
+            let local = &self.rooms[self.members[key as usize].room as usize];
+            if local.room.is_gone() {
+                Some(Ending::RoomGone)
+            } else {
+                self.revoked(key).then_some(Ending::OriginRevoked)
+            }
+        };
+        self.guarded(key, |shard| {
+            if let Some(ending) = refused {
+                shard.close(key, ending);
+            }
+            shard.on_writable(key);
+            if !sent.is_empty() {
+                shard.feed_owned(key, sent.to_vec());
+            }
+        });
+        self.arm(key);
+    }
+
+    /// Makes the room known here if it is not.
+    fn local_room(&mut self, room: &Arc<Room>) -> u32 {
+        if let Some(key) = self.rooms_by_id.get(&room.id()) {
+            return *key;
+        }
+        let key = self.rooms.insert(LocalRoom {
+            room: Arc::clone(room),
+            policy: room.policy(),
+            members: Vec::new(),
+            references: 0,
+            pending: Vec::new(),
+            write_at: 0,
+        }) as u32;
+        self.rooms_by_id.insert(room.id(), key);
+        key
+    }
+
+    fn members_of(&self, room: u64) -> Vec<u32> {
+        let key = self.rooms_by_id.get(&room);
+        key.map_or_else(Vec::new, |key| self.rooms[*key as usize].members.clone())
+    }
+
+    /// Whether the room's policy no longer admits this member.
+    fn revoked(&self, key: u32) -> bool {
+        let member = &self.members[key as usize];
+        let policy = &self.rooms[member.room as usize].policy;
+        match &member.origin {
+            Some(origin) => !policy.origins().matches(origin),
+            None => policy.declared().require_origin,
+        }
+    }
+
+    fn policy_changed(&mut self, room: &Arc<Room>) {
+        let Some(key) = self.rooms_by_id.get(&room.id()).copied() else { return };
+        self.rooms[key as usize].policy = room.policy();
+        for key in self.members_of(room.id()) {
+            if self.members[key as usize].socket.is_none() {
+                continue; // looked at when its socket comes
+            }
+            if self.revoked(key) {
+                self.close(key, Ending::OriginRevoked);
+            } else {
+                self.begin_heartbeat(key);
+                self.arm(key);
+            }
+        }
+    }
+
+    /// Takes a member off its room's list: it gets no more messages, and its place is free.
+    pub(super) fn leave_room(&mut self, key: u32) {
+        let member = &mut self.members[key as usize];
+        let place = std::mem::replace(&mut member.place, NO_PLACE);
+        if place == NO_PLACE {
+            return;
+        }
+        let local = &mut self.rooms[member.room as usize];
+        local.members.swap_remove(place as usize);
+        if let Some(moved) = local.members.get(place as usize) {
+            self.members[*moved as usize].place = place;
+        }
+        let room = &local.room;
+        room.by_shard()[self.index].fetch_sub(1, Ordering::AcqRel);
+        if room.release()
+            && let Some(bus) = self.shared.bus.get()
+        {
+            bus.leave(room);
+        }
+    }
+
+    /// Forgets a member and closes its socket.
+    pub(super) fn remove(&mut self, key: u32, ending: Ending) {
+        self.leave_room(key);
+        let member = self.members.remove(key as usize);
+        if member.socket.is_none() {
+            self.reserved.remove(&member.connection);
+        }
+        let room_key = member.room;
+        let local = &mut self.rooms[room_key as usize];
+        self.shared.events.connection_ended(&super::End {
+            connection: member.connection,
+            room: local.room.name(),
+            peer: member.peer,
+            ending,
+            milliseconds: self.now.saturating_sub(member.entered),
+            traffic: member.traffic,
+            entered: member.socket.is_some(),
+        });
+        local.references -= 1;
+        if local.references == 0 {
+            let local = self.rooms.remove(room_key as usize);
+            self.rooms_by_id.remove(&local.room.id());
+            for frame in &local.pending {
+                self.inbox.delivered(frame);
+            }
+            self.dirty.retain(|dirty| *dirty != room_key);
+        }
+        if let State::Closing { ending: Ending::Drained, .. }
+        | State::Lingering { ending: Ending::Drained } = member.state
+        {
+            self.exodus.in_flight = self.exodus.in_flight.saturating_sub(1);
+        }
+        let population = &self.shared.population;
+        match ending {
+            Ending::Drained => population.drained.fetch_add(1, Ordering::AcqRel),
+            Ending::Cut => population.cut.fetch_add(1, Ordering::AcqRel),
+            _ => 0,
+        };
+        if population.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            population.empty.notify_waiters();
+        }
+    }
+}

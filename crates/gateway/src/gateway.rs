@@ -1,0 +1,332 @@
+//! The parts put together: a gateway from its configuration to its end.
+
+use std::{
+    collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc,
+};
+
+use hubbub_api::RoomName;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, Admin},
+    bus::{
+        Bus, Sink,
+        local::LocalBus,
+        nats::{NatsBus, NatsBusError, NatsOptions},
+    },
+    drain::{Drain, DrainTimes, Phase, Receipt},
+    engine::Engine,
+    entrance::{Alone, Elsewhere, Entrance},
+    events::{
+        DrainEvents, EngineEvents, HttpEvents, RoomMetrics, bus::BusEvents, policy::PolicyEvents,
+    },
+    listener,
+    policy::{
+        PolicyHealth, PolicySource,
+        files::{FilesError, FilesSource},
+        nats::BucketSource,
+    },
+    public::{self, Public},
+    rates::Rates,
+    reports::{ReportSource, Reports},
+    room::{Room, Rooms},
+};
+
+/// Where rooms come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Policies {
+    /// Files of `ChatRoom` documents, watched.
+    Files(Vec<PathBuf>),
+    /// The key-value bucket that the operator fills.
+    Bucket,
+}
+
+/// What a gateway needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// Where members come in.
+    pub listen: SocketAddr,
+    /// Where probes, metrics and the drain hook come in.
+    pub admin_listen: SocketAddr,
+    /// Where rooms come from.
+    pub policies: Policies,
+    /// NATS, or none for the in-process bus.
+    pub nats: Option<NatsOptions>,
+    /// The pool that this gateway belongs to.
+    pub pool: String,
+    /// This gateway's name, unique in its pool.
+    pub gateway: String,
+    /// The room at `/ws`.
+    pub default_room: Option<RoomName>,
+    /// The times of the drain.
+    pub drain: DrainTimes,
+    /// Threads that write to sockets.
+    pub shards: NonZeroUsize,
+    /// Connections that this gateway may have.
+    pub max_connections: usize,
+    /// Whether metrics by room are exported.
+    pub room_metrics: bool,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}; free the port or choose another with {flag} (port 0 takes any free one)"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that names it.
+        flag: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The rooms files are not in order.
+    #[error("the rooms files are not in order:\n{0}")]
+    Files(#[from] FilesError),
+    /// The bus cannot work as it is configured.
+    #[error(transparent)]
+    Nats(#[from] NatsBusError),
+    /// Policies from the bucket without NATS.
+    #[error("policies from NATS need NATS: give --nats URL, or --rooms FILE for rooms from files")]
+    BucketWithoutNats,
+    /// The system refuses threads or epoll.
+    #[error("cannot start the shards: {0}")]
+    Shards(#[source] io::Error),
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Gateway {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    entrance: Arc<Entrance>,
+    drain_events: DrainEvents,
+    tracker: TaskTracker,
+    /// Ends the public listener and everything that works for it.
+    stop: CancellationToken,
+    /// Ends the admin listener, last.
+    stop_admin: CancellationToken,
+    admin_tracker: TaskTracker,
+}
+
+struct Reported {
+    rooms: Arc<Rooms>,
+    drain: Arc<Drain>,
+}
+
+impl ReportSource for Reported {
+    fn applied_revision(&self) -> u64 {
+        self.rooms.revision()
+    }
+
+    fn draining(&self) -> bool {
+        self.drain.phase() != Phase::Serving
+    }
+
+    fn connections(&self) -> BTreeMap<String, u64> {
+        let rooms = self.rooms.all().into_iter().filter(|room| room.members() > 0);
+        rooms.map(|room| (room.name().to_string(), u64::from(room.members()))).collect()
+    }
+}
+
+impl Elsewhere for Reports {
+    fn members(&self, room: &Room) -> u64 {
+        self.elsewhere(room.name())
+    }
+}
+
+impl Gateway {
+    /// Starts everything and returns once both listeners are open.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let public_socket = open(config.listen, "--listen")?;
+        let admin_socket = open(config.admin_listen, "--admin-listen")?;
+        let address = public_socket.local_addr().unwrap_or(config.listen);
+        let admin_address = admin_socket.local_addr().unwrap_or(config.admin_listen);
+
+        let mut registry = hubbub_telemetry::registry("hubbub_gateway");
+        let http_events = Arc::new(HttpEvents::register(&mut registry));
+        let drain_events = DrainEvents::register(&mut registry);
+        let engine_events = EngineEvents::register(&mut registry);
+        let bus_events = Arc::new(BusEvents::register(&mut registry));
+        let policy_events = Arc::new(PolicyEvents::register(&mut registry));
+        let health = Arc::new(PolicyHealth::default());
+
+        let rooms = Arc::new(Rooms::new(config.shards.get()));
+        RoomMetrics::register(&mut registry, Arc::clone(&rooms), config.room_metrics);
+        let source = match &config.policies {
+            Policies::Files(paths) => {
+                let mut files = FilesSource::new(
+                    paths.clone(),
+                    Arc::clone(&policy_events),
+                    Arc::clone(&health),
+                );
+                files.load_once(&rooms)?;
+                Some(files)
+            }
+            Policies::Bucket if config.nats.is_none() => return Err(StartError::BucketWithoutNats),
+            Policies::Bucket => None,
+        };
+
+        let engine = Engine::start(config.shards, engine_events).map_err(StartError::Shards)?;
+        rooms.observe(Arc::clone(&engine) as _);
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let drain = Drain::new(config.drain);
+        let sink: Arc<dyn Sink> = Arc::clone(&engine) as _;
+        let (bus, elsewhere): (Arc<dyn Bus>, Arc<dyn Elsewhere>) = match &config.nats {
+            None => (Arc::new(LocalBus::new(sink)), Arc::new(Alone)),
+            Some(options) => {
+                let bus = NatsBus::connect(
+                    options,
+                    sink,
+                    Arc::clone(&bus_events),
+                    &tracker,
+                    stop.clone(),
+                );
+                let bus = Arc::new(bus.await.inspect_err(|_| engine.stop())?);
+                let reports = Arc::new(Reports::new(&config.pool, &config.gateway, bus_events));
+                let reported =
+                    Arc::new(Reported { rooms: Arc::clone(&rooms), drain: Arc::clone(&drain) });
+                let changed = Arc::new(Notify::new());
+                tracker.spawn(tell_at_once(
+                    drain.phases(),
+                    rooms.revisions(),
+                    Arc::clone(&changed),
+                    stop.clone(),
+                ));
+                let (client, token) = (bus.client().clone(), stop.clone());
+                let running = Arc::clone(&reports);
+                tracker.spawn(async move { running.run(client, reported, changed, token).await });
+                if source.is_none() {
+                    let bucket =
+                        BucketSource::new(bus.client().clone(), policy_events, Arc::clone(&health));
+                    tracker.spawn(Box::new(bucket).run(Arc::clone(&rooms), stop.clone()));
+                }
+                (bus, reports)
+            }
+        };
+        engine.connect(Arc::clone(&bus));
+        if let Some(files) = source {
+            tracker.spawn(Box::new(files).run(Arc::clone(&rooms), stop.clone()));
+        }
+
+        let entrance = Arc::new(Entrance {
+            rooms: Arc::clone(&rooms),
+            engine,
+            bus,
+            elsewhere,
+            drain,
+            pool: config.pool,
+            max_connections: config.max_connections,
+        });
+        let rates = Arc::new(Rates::default());
+        let (counting, token) = (Arc::clone(&rates), stop.clone());
+        tracker.spawn(async move { counting.run(&rooms, token).await });
+
+        let public = public::router(Arc::new(Public {
+            entrance: Arc::clone(&entrance),
+            events: Arc::clone(&http_events),
+            default_room: config.default_room.map(|room| room.to_string()),
+        }));
+        let served = listener::serve(
+            public_socket,
+            public,
+            Arc::clone(&http_events),
+            tracker.clone(),
+            stop.clone(),
+        );
+        tracker.spawn(served);
+        let (admin_tracker, stop_admin) = (TaskTracker::new(), CancellationToken::new());
+        let admin = Admin::new(Arc::clone(&entrance), registry, health, config.gateway, rates);
+        admin_tracker.spawn(listener::serve(
+            admin_socket,
+            admin::router(admin),
+            http_events,
+            admin_tracker.clone(),
+            stop_admin.clone(),
+        ));
+        Ok(Self {
+            address,
+            admin_address,
+            entrance,
+            drain_events,
+            tracker,
+            stop,
+            stop_admin,
+            admin_tracker,
+        })
+    }
+
+    /// Where members come in; the real port, also when 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where probes, metrics and the drain hook come in.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The drain, to begin it.
+    #[must_use]
+    pub fn drain(&self) -> Arc<Drain> {
+        Arc::clone(&self.entrance.drain)
+    }
+
+    /// The rooms that are declared now.
+    #[must_use]
+    pub fn rooms(&self) -> &Arc<Rooms> {
+        &self.entrance.rooms
+    }
+
+    /// Serves until a drain has begun and is done, then ends everything.
+    pub async fn run(self) -> Receipt {
+        let entrance = &self.entrance;
+        let receipt =
+            entrance.drain.run(&entrance.engine, entrance.bus.as_ref(), &self.drain_events).await;
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        let engine = Arc::clone(&entrance.engine);
+        // Joining threads blocks, if only for a moment.
+        let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
+        // Last, so that whoever waits for the drain gets its answer.
+        self.stop_admin.cancel();
+        self.admin_tracker.close();
+        self.admin_tracker.wait().await;
+        receipt
+    }
+}
+
+fn open(address: SocketAddr, flag: &'static str) -> Result<tokio::net::TcpListener, StartError> {
+    listener::bind(address).map_err(|source| StartError::Listen { address, flag, source })
+}
+
+/// The other gateways, and the operator, learn at once that this one drains or runs newer policies.
+async fn tell_at_once(
+    mut phases: watch::Receiver<Phase>,
+    mut revisions: watch::Receiver<u64>,
+    changed: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    loop {
+        let more = tokio::select! {
+            () = stop.cancelled() => return,
+            more = phases.changed() => more,
+            more = revisions.changed() => more,
+        };
+        if more.is_err() {
+            return;
+        }
+        changed.notify_one();
+    }
+}

@@ -1,0 +1,64 @@
+//! The gateway's program: read the command line, then serve, check or drain.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use hubbub_gateway::{
+    cli::{Cli, Command, Serve},
+    drain_hook,
+    gateway::Gateway,
+    policy::files,
+    signals::Signals,
+    startup,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match cli.command {
+        None => serve(cli.serve).await,
+        Some(Command::Check { files }) => check(&files),
+        Some(Command::Drain { admin }) => drain(admin).await,
+    };
+    ended.unwrap_or_else(|error| {
+        startup::complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+async fn serve(flags: Serve) -> anyhow::Result<ExitCode> {
+    hubbub_telemetry::init_logs(&flags.log, flags.log_format.into())?;
+    let for_people = std::io::stderr().is_terminal();
+    let config = flags.config()?;
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let summary = startup::Summary::of(&config);
+    let gateway = Gateway::start(config).await?;
+    summary.tell(&gateway, for_people);
+    let drain = gateway.drain();
+    tokio::select! {
+        _ = gateway.run() => Ok(ExitCode::SUCCESS),
+        code = signals.second(&drain) => Ok(ExitCode::from(code)),
+    }
+}
+
+fn check(paths: &[std::path::PathBuf]) -> anyhow::Result<ExitCode> {
+    match files::check(paths) {
+        Ok(rooms) => {
+            startup::in_order(&rooms);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(faults) => {
+            startup::faulty(&faults);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn drain(admin: std::net::SocketAddr) -> anyhow::Result<ExitCode> {
+    startup::receipt(&drain_hook::drain(admin).await?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,331 @@
+//! Rooms from the key-value bucket that the operator fills: every key followed, from its newest value on.
+//!
+//! It outlives everything that can happen to NATS. A bucket that cannot be reached, or is missing, never removes a
+//! room; a key that is deleted does, at once; and after each listing of the whole bucket, rooms whose key is gone are
+//! removed. A bucket that was made anew is given time to be filled before that. Values that do not validate are
+//! refused one by one. This source only reads: the operator makes and fills the bucket.
+//!
+//! The revision told to [`Rooms::set_revision`] is a promise that everything up to it is in force. A refused value
+//! holds it back, to the revision before, until its key is mended: the operator must not take for running what is not.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    StreamExt as _,
+    future::{BoxFuture, FutureExt as _},
+};
+use hubbub_api::{RoomName, RoomPolicy, names::BUCKET};
+use nats::{
+    datetime::DateTime,
+    jetstream::{
+        self, ErrorCode,
+        context::{GetStreamErrorKind, RequestError, RequestErrorKind},
+        kv::{Entry, Operation},
+        stream::Info,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{PolicyHealth, PolicySource};
+use crate::{
+    events::policy::PolicyEvents,
+    room::{Changes, Policy, Rooms},
+};
+
+/// The wait before the bucket is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the bucket is compared with what was read, for what no watch tells: that the bucket was made anew, or
+/// keys were purged without a trace.
+const AUDIT: Duration = Duration::from_secs(3);
+
+/// How long a bucket that was made anew may take to be filled before rooms that are not in it are removed.
+const REFILL: Duration = Duration::from_secs(30);
+
+/// Why the bucket is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Trouble {
+    #[error(
+        "the bucket {BUCKET} is missing: the operator makes it when it starts; without an operator, run `nats kv add {BUCKET}`"
+    )]
+    Missing,
+    #[error(
+        "NATS runs without JetStream, which the bucket {BUCKET} needs: switch JetStream on for this account"
+    )]
+    NoJetStream,
+    #[error("the bucket {BUCKET} cannot be read: {0}")]
+    Unreadable(String),
+    #[error("the bucket {BUCKET} was made anew or purged; it is read again")]
+    Stale,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct BucketSource {
+    context: jetstream::Context,
+    events: Arc<PolicyEvents>,
+    health: Arc<PolicyHealth>,
+    refill: Duration,
+    /// When the bucket that was read was made.
+    created: Option<DateTime>,
+    /// Until when a bucket made anew may be filled.
+    sweep_from: Option<Instant>,
+    told: Option<Trouble>,
+    view: View,
+}
+
+/// What one listing of the bucket, and what came after it, has shown.
+#[derive(Debug, Default)]
+struct View {
+    /// Keys with a value, good or refused.
+    declared: HashSet<String>,
+    /// Keys seen at all, deleted ones included.
+    seen: HashSet<String>,
+    /// Keys whose value is refused: its revision, and why.
+    refused: BTreeMap<String, (u64, String)>,
+    newest: u64,
+    listed: bool,
+}
+
+impl View {
+    /// The highest revision up to which everything is in force.
+    fn revision(&self) -> u64 {
+        let held = self.refused.values().map(|(revision, _)| revision.saturating_sub(1)).min();
+        held.map_or(self.newest, |held| held.min(self.newest))
+    }
+}
+
+impl BucketSource {
+    /// Rooms from the bucket on that connection; what is wrong with it is shown in `health`.
+    #[must_use]
+    pub fn new(client: nats::Client, events: Arc<PolicyEvents>, health: Arc<PolicyHealth>) -> Self {
+        Self {
+            context: jetstream::new(client),
+            events,
+            health,
+            refill: REFILL,
+            created: None,
+            sweep_from: None,
+            told: None,
+            view: View::default(),
+        }
+    }
+
+    /// Gives a bucket that was made anew this long to be filled, instead of 30 s.
+    #[must_use]
+    pub fn with_refill(mut self, refill: Duration) -> Self {
+        self.refill = refill;
+        self
+    }
+
+    /// Follows the bucket until that is no longer possible.
+    async fn follow(&mut self, rooms: &Rooms) -> Trouble {
+        match self.try_follow(rooms).await {
+            Ok(never) => match never {},
+            Err(trouble) => trouble,
+        }
+    }
+
+    async fn try_follow(&mut self, rooms: &Rooms) -> Result<std::convert::Infallible, Trouble> {
+        let info = self.info().await?;
+        let unreadable = |error: &dyn std::fmt::Display| Trouble::Unreadable(error.to_string());
+        let store = self.context.get_key_value(BUCKET).await.map_err(|error| unreadable(&error))?;
+        let mut watch =
+            pin!(store.watch_with_history(">").await.map_err(|error| unreadable(&error))?);
+        // What was refused stays told, so that listing the bucket again does not tell it again.
+        let refused = std::mem::take(&mut self.view.refused);
+        self.view = View { refused, ..View::default() };
+        let mut still_refused = HashSet::new();
+        if self.created.is_some_and(|known| known != info.created) {
+            self.sweep_from = Some(Instant::now() + self.refill);
+            self.view.refused.clear();
+        }
+        self.created = Some(info.created);
+        if info.state.messages == 0 {
+            self.listed(&info, &still_refused, rooms);
+        }
+        let mut audit = tokio::time::interval(AUDIT);
+        audit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        audit.reset();
+        let mut behind = false;
+        loop {
+            tokio::select! {
+                entry = watch.next() => {
+                    let entry = entry
+                        .ok_or_else(|| Trouble::Unreadable("the watch ended".to_owned()))?
+                        .map_err(|error| unreadable(&error))?;
+                    let (key, last) = (entry.key.clone(), entry.seen_current);
+                    self.entry(entry, rooms);
+                    if !self.view.listed {
+                        still_refused.insert(key);
+                        if last {
+                            self.listed(&info, &still_refused, rooms);
+                        }
+                    }
+                }
+                _ = audit.tick() => {
+                    // That NATS cannot answer now says nothing about what was read.
+                    let now = match self.info().await {
+                        Ok(now) => now,
+                        Err(gone @ (Trouble::Missing | Trouble::NoJetStream)) => return Err(gone),
+                        Err(_) => continue,
+                    };
+                    let fewer = now.state.subjects_count < self.view.seen.len() as u64;
+                    let ahead = now.state.last_sequence > self.view.newest;
+                    if now.created != info.created || fewer || (ahead && behind) {
+                        return Err(Trouble::Stale);
+                    }
+                    // What was written just now is still on its way; by the next audit it must have come.
+                    behind = ahead || !self.view.listed;
+                    if self.view.listed {
+                        self.sweep(rooms);
+                    } else if now.state.messages == 0 {
+                        return Err(Trouble::Stale);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn info(&self) -> Result<Info, Trouble> {
+        match self.context.get_stream(format!("KV_{BUCKET}")).await {
+            Ok(stream) => Ok(stream.cached_info().clone()),
+            Err(error) => Err(match error.kind() {
+                GetStreamErrorKind::JetStream(error) => match error.error_code() {
+                    ErrorCode::STREAM_NOT_FOUND => Trouble::Missing,
+                    ErrorCode::JETSTREAM_NOT_ENABLED
+                    | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => Trouble::NoJetStream,
+                    _ => Trouble::Unreadable(error.to_string()),
+                },
+                // Nobody listens on JetStream's subjects.
+                _ if no_responders(&error) => Trouble::NoJetStream,
+                _ => Trouble::Unreadable(error.to_string()),
+            }),
+        }
+    }
+
+    /// One key's newest value, or that it has none any more.
+    fn entry(&mut self, entry: Entry, rooms: &Rooms) {
+        let Entry { key, value, revision, operation, .. } = entry;
+        self.view.newest = self.view.newest.max(revision);
+        self.view.seen.insert(key.clone());
+        let changes = match operation {
+            Operation::Delete | Operation::Purge => {
+                self.view.declared.remove(&key);
+                self.view.refused.remove(&key);
+                match RoomName::from_policy_key(&key) {
+                    Ok(room) => rooms.remove(room.as_str()),
+                    Err(_) => Changes::default(),
+                }
+            }
+            Operation::Put => {
+                self.view.declared.insert(key.clone());
+                match read(&key, &value) {
+                    Ok(policy) => {
+                        self.view.refused.remove(&key);
+                        rooms.put(policy)
+                    }
+                    Err(fault) => {
+                        let told = self.view.refused.insert(key.clone(), (revision, fault.clone()));
+                        if told.is_none_or(|(told, _)| told != revision) {
+                            self.events.value_refused(&key, revision, &fault);
+                        }
+                        Changes::default()
+                    }
+                }
+            }
+        };
+        self.events.applied(rooms.len(), changes);
+        self.tell(rooms);
+    }
+
+    /// Everything that was in the bucket has been read.
+    fn listed(&mut self, info: &Info, keys: &HashSet<String>, rooms: &Rooms) {
+        self.view.listed = true;
+        // The listing began after that revision, so it shows everything up to it.
+        self.view.newest = self.view.newest.max(info.state.last_sequence);
+        self.view.refused.retain(|key, _| keys.contains(key));
+        self.told = None;
+        self.sweep(rooms);
+        self.tell(rooms);
+        self.events.source_followed(rooms.len(), self.view.revision());
+    }
+
+    /// Removes the rooms whose key is gone, unless the bucket is still being filled.
+    fn sweep(&mut self, rooms: &Rooms) {
+        if self.sweep_from.is_some_and(|from| Instant::now() < from) {
+            return;
+        }
+        self.sweep_from = None;
+        for room in rooms.all() {
+            if !self.view.declared.contains(&room.name().policy_key()) {
+                let changes = rooms.remove(room.name().as_str());
+                self.events.applied(rooms.len(), changes);
+            }
+        }
+    }
+
+    fn tell(&self, rooms: &Rooms) {
+        if self.view.listed {
+            rooms.set_revision(self.view.revision());
+        }
+        self.events.faults(self.view.refused.len());
+        let fault = |(key, (revision, fault)): (&String, &(u64, String))| {
+            format!("{key} at revision {revision}: {fault}")
+        };
+        self.health.set(self.view.refused.iter().map(fault).collect());
+    }
+}
+
+fn no_responders(error: &(dyn std::error::Error + 'static)) -> bool {
+    let request = error.source().and_then(|source| source.downcast_ref::<RequestError>());
+    request.is_some_and(|request| request.kind() == RequestErrorKind::NoResponders)
+}
+
+/// A value as a policy, if it may be applied to the room of that key.
+fn read(key: &str, value: &[u8]) -> Result<Policy, String> {
+    let room = RoomName::from_policy_key(key)
+        .map_err(|error| format!("the key is not namespace.name: {error}"))?;
+    let policy = RoomPolicy::from_json(value).map_err(|error| error.to_string())?;
+    if policy.room != room {
+        return Err(format!("the policy is for the room {}, not for that of its key", policy.room));
+    }
+    Policy::compile(policy)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+impl PolicySource for BucketSource {
+    fn run(
+        mut self: Box<Self>,
+        rooms: Arc<Rooms>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        async move {
+            loop {
+                let trouble = tokio::select! {
+                    () = stop.cancelled() => return,
+                    trouble = self.follow(&rooms) => trouble,
+                };
+                if self.told.as_ref() != Some(&trouble) {
+                    self.events.source_away(&trouble.to_string());
+                }
+                // Reading again mends the one; waiting may mend the others.
+                let pause = if trouble == Trouble::Stale { Duration::ZERO } else { RETRY };
+                if trouble != Trouble::Stale {
+                    self.health.set(vec![trouble.to_string()]);
+                }
+                self.told = Some(trouble);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+        .boxed()
+    }
+}

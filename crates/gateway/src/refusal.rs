@@ -1,0 +1,158 @@
+//! Why a handshake is refused, and how that is told: `application/problem+json` (RFC 9457), before any upgrade.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use hubbub_api::OriginRefusal;
+use hubbub_websocket::handshake::HandshakeError;
+use serde::Serialize;
+
+/// Seconds after which a refused client should try again when the room or the gateway is full.
+const RETRY_FULL: u64 = 30;
+
+/// Seconds after which it should try again when this gateway is on its way out or not ready yet: another one, or this
+/// one, takes it as soon as the load balancer knows.
+const RETRY_SOON: u64 = 2;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request is no acceptable handshake.
+    #[error("{0}")]
+    Handshake(HandshakeError),
+    /// The origin keeps it out.
+    #[error("{0}")]
+    Origin(OriginRefusal),
+    /// No such room is declared.
+    #[error(
+        "no ChatRoom of this namespace and name is declared here; is the address spelled right?"
+    )]
+    NoSuchRoom,
+    /// Nothing is at this path.
+    #[error("nothing is here; rooms are at /rooms/{{namespace}}/{{name}}")]
+    NoSuchPath,
+    /// The room belongs to another pool's gateways.
+    #[error("this room is served by the gateways of the pool {pool:?}, not by this one")]
+    OtherPool {
+        /// The room's pool.
+        pool: String,
+    },
+    /// The room has all the connections that it may have.
+    #[error("the room is full")]
+    RoomFull,
+    /// The gateway has all the connections that it may have.
+    #[error("this gateway is full")]
+    GatewayFull,
+    /// The gateway is on its way out.
+    #[error("this gateway is going down; another one will take you")]
+    Draining,
+    /// The gateway does not know its rooms yet.
+    #[error("this gateway does not know its rooms yet")]
+    NotReady,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    reason: &'static str,
+    #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// A stable name, for metrics and programs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Handshake(error) => error.reason(),
+            Self::Origin(OriginRefusal::Missing) => "origin_missing",
+            Self::Origin(OriginRefusal::Repeated) => "origin_repeated",
+            Self::Origin(OriginRefusal::Malformed(_)) => "origin_malformed",
+            Self::Origin(OriginRefusal::NotAllowed) => "origin_not_allowed",
+            Self::NoSuchRoom => "no_such_room",
+            Self::NoSuchPath => "no_such_path",
+            Self::OtherPool { .. } => "other_pool",
+            Self::RoomFull => "room_full",
+            Self::GatewayFull => "gateway_full",
+            Self::Draining => "draining",
+            Self::NotReady => "not_ready",
+        }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Handshake(error) => error.status(),
+            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::NoSuchRoom | Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::OtherPool { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::RoomFull | Self::GatewayFull | Self::Draining | Self::NotReady => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// In how long the client should try again; none if that would not help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RoomFull | Self::GatewayFull => Some(Duration::from_secs(RETRY_FULL)),
+            Self::Draining | Self::NotReady => Some(Duration::from_secs(RETRY_SOON)),
+            _ => None,
+        }
+    }
+
+    /// The title: the same for each reason.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Handshake(_) => "Not an acceptable WebSocket handshake",
+            Self::Origin(_) => "Origin not allowed",
+            Self::NoSuchRoom => "No such room",
+            Self::NoSuchPath => "Nothing here",
+            Self::OtherPool { .. } => "Served elsewhere",
+            Self::RoomFull => "Room full",
+            Self::GatewayFull => "Gateway full",
+            Self::Draining => "Gateway going down",
+            Self::NotReady => "Gateway not ready",
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let retry_after = self.retry_after().map(|wait| wait.as_secs());
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.title(),
+            status: self.status().as_u16(),
+            detail: self.to_string(),
+            reason: self.reason(),
+            retry_after,
+        };
+        // Strings and numbers always serialize.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::Handshake(error) = &self {
+            for (name, value) in error.headers() {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+        }
+        response
+    }
+}

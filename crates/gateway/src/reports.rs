@@ -1,0 +1,236 @@
+//! Gateways tell each other, and the operator, how they are: a report each 2 s, and at once when something changes.
+//!
+//! From the others' reports comes how many members a room has elsewhere, at most one period behind. A gateway that has
+//! missed three periods is forgotten; but while NATS is away nobody is, because then it is this gateway that hears
+//! nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use hubbub_api::{
+    GatewayReport, REPORT_SCHEMA, RoomName,
+    names::{report_subject, report_wildcard, token},
+};
+use nats::{Client, Subject, connection::State};
+use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::events::bus::BusEvents;
+
+/// How often a gateway reports.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// A gateway that was not heard for three periods is forgotten.
+const EXPIRY: Duration = Duration::from_secs(6);
+
+/// How long a report may wait for the client's queue; the next one replaces it.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(1);
+
+/// So many of the own reports are remembered, to tell them from those of another gateway with the same id.
+const REMEMBERED: usize = 16;
+
+/// What a report says about this gateway.
+pub trait ReportSource: Send + Sync + 'static {
+    /// The highest revision of the policies in force.
+    fn applied_revision(&self) -> u64;
+    /// Whether the gateway is on its way out.
+    fn draining(&self) -> bool;
+    /// Connections by room, `namespace/name`; rooms without any may be left out.
+    fn connections(&self) -> BTreeMap<String, u64>;
+}
+
+/// Another gateway of the pool, as it last reported.
+#[derive(Debug, Clone)]
+pub struct OtherGateway {
+    /// What it said.
+    pub report: GatewayReport,
+    /// How long ago.
+    pub age: Duration,
+}
+
+#[derive(Debug)]
+struct Heard {
+    report: GatewayReport,
+    at: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reports {
+    pool: String,
+    gateway: String,
+    events: Arc<BusEvents>,
+    /// By the gateway's token.
+    others: Mutex<HashMap<String, Heard>>,
+    /// Members elsewhere, by room: summed when a report comes, because every handshake asks.
+    elsewhere: ArcSwap<HashMap<String, u64>>,
+}
+
+impl Reports {
+    /// The reports of one gateway of a pool. Nothing is sent or heard before [`run`](Self::run).
+    #[must_use]
+    pub fn new(pool: &str, gateway: &str, events: Arc<BusEvents>) -> Self {
+        Self {
+            pool: pool.to_owned(),
+            gateway: gateway.to_owned(),
+            events,
+            others: Mutex::default(),
+            elsewhere: ArcSwap::default(),
+        }
+    }
+
+    /// How many members the room has on the other gateways of this pool.
+    #[must_use]
+    pub fn elsewhere(&self, room: &RoomName) -> u64 {
+        self.elsewhere.load().get(room.as_str()).copied().unwrap_or(0)
+    }
+
+    /// The other gateways of this pool, by name.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<OtherGateway> {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gateways: Vec<_> = others
+            .values()
+            .map(|heard| OtherGateway { report: heard.report.clone(), age: heard.at.elapsed() })
+            .collect();
+        gateways.sort_by(|a, b| a.report.gateway.cmp(&b.report.gateway));
+        gateways
+    }
+
+    /// Reports and listens until `stop`; `changed` asks for a report at once. The last report says that nobody is
+    /// connected here any more.
+    pub async fn run(
+        &self,
+        client: Client,
+        source: Arc<dyn ReportSource>,
+        changed: Arc<Notify>,
+        stop: CancellationToken,
+    ) {
+        let subject = Subject::from(report_subject(&self.pool, &self.gateway));
+        let subscribed = tokio::select! {
+            () = stop.cancelled() => return,
+            subscribed = client.subscribe(report_wildcard(&self.pool)) => subscribed,
+        };
+        // It fails only when the client has ended.
+        let Ok(mut heard) = subscribed else { return };
+        let mut sent = VecDeque::with_capacity(REMEMBERED);
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                message = heard.next() => {
+                    let Some(message) = message else { return };
+                    if message.subject == subject {
+                        self.check_own(&message.payload, &sent);
+                    } else {
+                        self.hear(&message.payload);
+                    }
+                    continue;
+                }
+                () = changed.notified() => {}
+                _ = period.tick() => {
+                    self.forget(client.connection_state() == State::Connected);
+                }
+            }
+            let report =
+                self.report(source.connections(), source.draining(), source.applied_revision());
+            self.send(&client, &subject, &report, &mut sent).await;
+        }
+        let last = self.report(BTreeMap::new(), true, source.applied_revision());
+        self.send(&client, &subject, &last, &mut sent).await;
+        // The process may end right after this; who misses the last report forgets this gateway a little later.
+        let _ = tokio::time::timeout(PUBLISH_LIMIT, client.flush()).await;
+    }
+
+    fn report(
+        &self,
+        connections: BTreeMap<String, u64>,
+        draining: bool,
+        applied_revision: u64,
+    ) -> GatewayReport {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        GatewayReport {
+            schema: REPORT_SCHEMA,
+            gateway: self.gateway.clone(),
+            pool: self.pool.clone(),
+            applied_revision,
+            draining,
+            connections,
+            time_unix_ms: u64::try_from(now.as_millis()).ok(),
+        }
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        subject: &Subject,
+        report: &GatewayReport,
+        sent: &mut VecDeque<Vec<u8>>,
+    ) {
+        // A report that waited for NATS would be an old one.
+        if client.connection_state() != State::Connected {
+            return;
+        }
+        let json = match report.to_json() {
+            Ok(json) => json,
+            Err(error) => return self.events.error(&error.to_string()),
+        };
+        if sent.len() == REMEMBERED {
+            sent.pop_front();
+        }
+        sent.push_back(json.clone());
+        let publish = client.publish(subject.clone(), json.into());
+        match tokio::time::timeout(PUBLISH_LIMIT, publish).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => self.events.error(&format!("a report was not sent: {error}")),
+        }
+    }
+
+    /// On this gateway's own subject comes only what it sent itself, unless another one has its id.
+    fn check_own(&self, payload: &[u8], sent: &VecDeque<Vec<u8>>) {
+        if !sent.iter().any(|own| own == payload) {
+            self.events.same_id(&self.gateway);
+        }
+    }
+
+    fn hear(&self, payload: &[u8]) {
+        let report = match GatewayReport::from_json(payload) {
+            Ok(report) => report,
+            Err(error) => return self.events.error(&format!("a report was refused: {error}")),
+        };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.insert(token(&report.gateway), Heard { report, at: Instant::now() });
+        self.sum(&others);
+    }
+
+    fn forget(&self, connected: bool) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if !connected {
+            for heard in others.values_mut() {
+                heard.at = Instant::now();
+            }
+            return;
+        }
+        let before = others.len();
+        others.retain(|_, heard| heard.at.elapsed() < EXPIRY);
+        if others.len() != before {
+            self.sum(&others);
+        }
+    }
+
+    fn sum(&self, others: &HashMap<String, Heard>) {
+        let mut elsewhere: HashMap<String, u64> = HashMap::new();
+        for heard in others.values() {
+            for (room, members) in &heard.report.connections {
+                *elsewhere.entry(room.clone()).or_default() += members;
+            }
+        }
+        self.elsewhere.store(Arc::new(elsewhere));
+    }
+}

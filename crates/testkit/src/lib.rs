@@ -1,0 +1,27 @@
+//! What the tests of several crates share: a real `nats-server` under the test's control ([`NatsServer`]), certificates
+//! for it ([`Certificates`]), the real gateway program ([`GatewayProcess`]) and its rooms ([`RoomsFile`]), a WebSocket
+//! client that also misbehaves ([`Client`]), one that does not and lives in the background ([`Member`]), requests that
+//! are not as they should be ([`Handshake`]), and awaiting a condition ([`eventually`]).
+//!
+//! Everything here panics with the reason when it cannot do its work, as a test would. Nothing of it ships.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "only tests use this crate")]
+
+mod await_condition;
+mod certificates;
+mod client;
+mod gateway_process;
+mod handshake;
+pub mod http;
+mod member;
+mod nats_server;
+mod rooms_file;
+
+pub use await_condition::{GIVE_UP, eventually, within};
+pub use certificates::Certificates;
+pub use client::{Client, Received};
+pub use gateway_process::{GatewayProcess, raise_descriptors};
+pub use handshake::Handshake;
+pub use member::Member;
+pub use nats_server::{Auth, JetStream, NatsConfig, NatsServer, Tls};
+pub use rooms_file::{OPEN, RoomsFile, chat_room};

@@ -1,0 +1,327 @@
+//! A real `nats-server` for one test: on a free port, with its own store, and gone when the test is.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::{Certificates, eventually};
+
+/// Names the `nats-server` to run, when it is not on the path.
+const SERVER_ENV: &str = "HUBBUB_NATS_SERVER";
+
+/// Who may connect.
+#[derive(Debug, Clone, Default)]
+pub enum Auth {
+    /// Anybody.
+    #[default]
+    Open,
+    /// A user with a password, allowed everything under `hubbub.>`, and what key-value buckets need.
+    User {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// Whoever knows the token.
+    Token(String),
+    /// Whoever holds the seed of this public key.
+    NKey(String),
+    /// The users of one account of an operator, by their JWTs. JetStream would need a system account: switch it off.
+    Jwt {
+        /// The operator's JWT.
+        operator: String,
+        /// The account's public key.
+        account: String,
+        /// The account's JWT.
+        account_jwt: String,
+    },
+}
+
+/// What the server asks of a connection.
+#[derive(Debug, Default)]
+pub enum Tls {
+    /// Plain TCP.
+    #[default]
+    Off,
+    /// A server certificate.
+    Server(Certificates),
+    /// A server certificate, and a client certificate of the same authority.
+    Mutual(Certificates),
+}
+
+/// Whether the server has JetStream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum JetStream {
+    /// It has, with a store of its own.
+    #[default]
+    On,
+    /// It has not.
+    Off,
+}
+
+/// What kind of server a test wants.
+#[derive(Debug, Default)]
+pub struct NatsConfig {
+    /// Who may connect.
+    pub auth: Auth,
+    /// What it asks of a connection.
+    pub tls: Tls,
+    /// Whether it has JetStream.
+    pub jetstream: JetStream,
+}
+
+/// A running server. Dropping it kills the process and removes its store.
+#[derive(Debug)]
+pub struct NatsServer {
+    config: NatsConfig,
+    directory: TempDir,
+    process: Option<Child>,
+    port: u16,
+    monitoring: String,
+}
+
+/// What the server writes into its ports file.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+    monitoring: Vec<String>,
+}
+
+impl NatsServer {
+    /// Starts an open server with JetStream on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    ///
+    /// When there is no `nats-server`, or it does not start.
+    pub async fn start() -> Self {
+        Self::start_with(NatsConfig::default()).await
+    }
+
+    /// Starts such a server on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    ///
+    /// When there is no `nats-server`, or it does not start.
+    pub async fn start_with(config: NatsConfig) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the NATS server");
+        let mut server =
+            Self { config, directory, process: None, port: 0, monitoring: String::new() };
+        server.start_again().await;
+        server
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// All subjects that the server's clients are subscribed to now, as its monitoring tells, sorted.
+    ///
+    /// # Panics
+    ///
+    /// When monitoring does not answer.
+    pub async fn subscriptions(&self) -> Vec<String> {
+        let address = self.monitoring.parse().expect("an address for monitoring");
+        // In HTTP/1.0, because a longer answer would come in chunks otherwise.
+        let asked = b"GET /connz?subs=1&limit=1024 HTTP/1.0\r\n\r\n";
+        let answer = crate::http::request(address, asked).await;
+        let told: serde_json::Value =
+            serde_json::from_str(&answer.body).expect("monitoring answers in JSON");
+        let clients = told["connections"].as_array().expect("a list of connections");
+        let lists = clients.iter().filter_map(|client| client["subscriptions_list"].as_array());
+        let subjects = lists.flatten().filter_map(|subject| subject.as_str().map(str::to_owned));
+        let mut subjects: Vec<String> = subjects.collect();
+        subjects.sort();
+        subjects
+    }
+
+    /// The certificates that the server was configured with.
+    ///
+    /// # Panics
+    ///
+    /// When it was configured without TLS.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        match &self.config.tls {
+            Tls::Server(certificates) | Tls::Mutual(certificates) => certificates,
+            Tls::Off => panic!("this server was started without TLS"),
+        }
+    }
+
+    /// A client of an open server, for what a test does beside the program under test.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot connect.
+    pub async fn client(&self) -> nats::Client {
+        nats::connect(self.url()).await.expect("a connection to the test's own server")
+    }
+
+    /// Ends the process as if the machine had lost power; what JetStream stored stays.
+    pub fn kill9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("a process of ours");
+            process.wait().expect("a process of ours");
+        }
+    }
+
+    /// Freezes the process: connections stay open, and nothing answers. Returns when it stands still.
+    ///
+    /// # Panics
+    ///
+    /// When the process does not run.
+    pub fn pause(&self) {
+        let pid = self.signal(Signal::STOP);
+        let stopped = waitpid(Some(pid), WaitOptions::UNTRACED).expect("a child of ours");
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "the server ended");
+    }
+
+    /// Thaws the process.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Changes the configuration for the next [`start_again`](Self::start_again).
+    pub fn configure(&mut self, change: impl FnOnce(&mut NatsConfig)) {
+        change(&mut self.config);
+    }
+
+    /// Starts the server on the port that it had, with what JetStream stored.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already, or does not start.
+    pub async fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the server runs already");
+        let directory = self.directory.path();
+        let configuration = directory.join("nats.conf");
+        std::fs::write(&configuration, self.configuration()).expect("a writable directory");
+        let log = directory.join("nats.log");
+        let errors =
+            std::fs::File::create(directory.join("nats.err")).expect("a writable directory");
+        let process = Command::new(executable())
+            .arg("--config")
+            .arg(&configuration)
+            .arg("--log")
+            .arg(&log)
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .expect("nats-server can be started");
+        let pid = process.id();
+        self.process = Some(process);
+        let mut ports = None;
+        eventually("nats-server writes its ports file", || {
+            if let Some(status) = self.process.as_mut().and_then(|p| p.try_wait().ok().flatten()) {
+                let told = std::fs::read_to_string(&log).unwrap_or_default();
+                let errors =
+                    std::fs::read_to_string(directory.join("nats.err")).unwrap_or_default();
+                panic!("nats-server ended with {status}:\n{told}{errors}");
+            }
+            ports = ports_file(directory, pid);
+            ports.is_some()
+        })
+        .await;
+        (self.port, self.monitoring) = ports.expect("ports were read");
+    }
+
+    /// Ends the process and starts it again.
+    pub async fn restart(&mut self) {
+        self.kill9();
+        self.start_again().await;
+    }
+
+    fn signal(&self, signal: Signal) -> Pid {
+        let process = self.process.as_ref().expect("the server runs");
+        let pid = Pid::from_child(process);
+        kill_process(pid, signal).expect("a process of ours");
+        pid
+    }
+
+    fn configuration(&self) -> String {
+        let directory = self.directory.path().display();
+        let port = if self.port == 0 { -1 } else { i32::from(self.port) };
+        let mut text = format!(
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: \"{directory}\"\n"
+        );
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            text.write_fmt(line).expect("a string can be written");
+            text.push('\n');
+        };
+        if self.config.jetstream == JetStream::On {
+            line(format_args!("jetstream {{ store_dir: \"{directory}/jetstream\" }}"));
+        }
+        match &self.config.auth {
+            Auth::Open | Auth::Jwt { .. } => {}
+            Auth::User { user, password } => line(format_args!(
+                "authorization {{ users: [{{ user: \"{user}\", password: \"{password}\", permissions: {{ \
+                 publish: [\"hubbub.>\", \"$JS.API.>\", \"$JS.ACK.>\", \"$JS.FC.>\"], \
+                 subscribe: [\"hubbub.>\", \"_INBOX.>\"] }} }}] }}"
+            )),
+            Auth::Token(token) => line(format_args!("authorization {{ token: \"{token}\" }}")),
+            Auth::NKey(public) => {
+                line(format_args!("authorization {{ users: [{{ nkey: \"{public}\" }}] }}"));
+            }
+        }
+        if let Auth::Jwt { operator, account, account_jwt } = &self.config.auth {
+            line(format_args!(
+                "operator: {operator}\nresolver: MEMORY\nresolver_preload: {{ {account}: {account_jwt} }}"
+            ));
+        }
+        match &self.config.tls {
+            Tls::Off => {}
+            Tls::Server(made) | Tls::Mutual(made) => line(format_args!(
+                "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: {} }}",
+                made.server().display(),
+                made.server_key().display(),
+                made.authority().display(),
+                matches!(self.config.tls, Tls::Mutual(_)),
+            )),
+        }
+        text
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// The port for clients and the address for monitoring in the file that the process writes, once it is whole.
+fn ports_file(directory: &Path, pid: u32) -> Option<(u16, String)> {
+    let suffix = format!("_{pid}.ports");
+    let entry = std::fs::read_dir(directory)
+        .ok()?
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_name().to_string_lossy().ends_with(&suffix))?;
+    let ports: Ports = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
+    let port = ports.nats.first()?.rsplit(':').next()?.parse().ok()?;
+    let monitoring = ports.monitoring.first()?.strip_prefix("http://")?.to_owned();
+    Some((port, monitoring))
+}
+
+/// The `nats-server` to run.
+fn executable() -> PathBuf {
+    if let Some(named) = std::env::var_os(SERVER_ENV) {
+        let named = PathBuf::from(named);
+        assert!(named.is_file(), "{SERVER_ENV} names {}, which is not a file", named.display());
+        return named;
+    }
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|directory| directory.join("nats-server"))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "this test needs a real nats-server, and there is none on the path: run it by `make test`, which gets \
+                 one, or set {SERVER_ENV} to one (`go install github.com/nats-io/nats-server/v2@v2.15.2`)"
+            )
+        })
+}
