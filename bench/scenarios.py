@@ -1,0 +1,116 @@
+"""The scenarios: what load each puts on, and which servers are compared in it."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+ALONE = ("ours", "gorilla", "floor")
+SOURCES = ",".join(f"127.0.0.{last}" for last in range(1, 5))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    title: str
+    members: int
+    rooms: int = 1
+    rate: float = 0
+    publishers: int = 1
+    duration: str = "10s"
+    options: tuple = ()
+    servers: tuple = ALONE
+    pong_wait: int = 60
+    drain: bool = False
+    watch: bool = False
+
+    def arguments(self):
+        return [
+            "--members", str(self.members), "--rooms", str(self.rooms), "--rate", str(self.rate),
+            "--publishers", str(self.publishers), "--duration", self.duration, "--size", "128",
+            "--source-addresses", SOURCES, *self.options,
+        ]
+
+
+def ladder(rate, servers):
+    return Scenario(
+        f"ladder-{rate}k", f"one room × 1,000, {rate} thousand deliveries a second", 1000, rate=rate,
+        publishers=10, duration="6s", servers=servers,
+    )
+
+
+WITH_COLLECTING = ("ours", "gorilla", "floor", "floor5")
+PAIR = ("ours", "ours2")
+
+SCENARIOS = {scenario.name: scenario for scenario in (
+    Scenario("a50", "one room × 1,000, 50 messages a second", 1000, rate=50, publishers=10),
+    Scenario("b10", "100 rooms × 50, 10 messages a second each", 50, 100, rate=10),
+    Scenario("lb", "100 rooms × 20, 5 messages a second each", 20, 100, rate=5),
+    ladder(200, WITH_COLLECTING),
+    ladder(400, WITH_COLLECTING),
+    ladder(800, WITH_COLLECTING),
+    ladder(1600, ("ours", "gorilla", "floor5")),
+    ladder(3200, ("ours", "floor5")),
+    Scenario("churn", "500 members in 50 rooms, 1,000 of them leave and 1,000 join a second", 10, 50,
+             options=("--churn", "1000")),
+    Scenario("le", "100 rooms × 20, 5 messages a second each, over one gateway and over two", 20, 100, rate=5,
+             servers=PAIR),
+    Scenario("e1", "one room × 1,000, 50 messages a second, over one gateway and over two", 1000, rate=50,
+             publishers=10, servers=PAIR),
+    Scenario("e100", "100 rooms × 20, 20 messages a second each, over one gateway and over two", 20, 100, rate=20,
+             servers=PAIR),
+    Scenario("idle-one", "10,000 members of one room: connect at once, idle, then 10 messages a second", 10000,
+             rate=10, duration="5s", options=("--idle", "3s", "--tail", "30s")),
+    Scenario("idle-own", "10,000 members, each in a room of its own: the same, a message each 5 seconds", 1, 10000,
+             rate=0.2, duration="5s", options=("--idle", "3s", "--tail", "30s")),
+    Scenario("ping", "10,000 idle members, each pinged every 4 seconds", 10000, duration="16s", pong_wait=5,
+             servers=("ours", "gorilla")),
+    Scenario("drain", "SIGTERM with 10,000 members", 10000, duration="60s", drain=True,
+             options=("--expect-close", "1012"), servers=("ours", "gorilla")),
+    Scenario("slow-none", "250 members that all read, 400 messages of 500 bytes a second", 250, rate=400,
+             options=("--size", "500"), duration="15s", watch=True, servers=("ours", "gorilla")),
+    Scenario("slow-12", "the same, and 12 of the 250 never read", 250, rate=400,
+             options=("--size", "500", "--slow", "12"), duration="15s", watch=True, servers=("ours", "gorilla")),
+)}
+
+
+class Watch:
+    """Looks at the server ten times a second: its largest memory, its busiest second."""
+
+    def __init__(self, pids):
+        self.pids = pids
+        self.peak_rss = 0
+        self.peak_cores = 0.0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        ticks = os.sysconf("SC_CLK_TCK")
+        page = os.sysconf("SC_PAGE_SIZE")
+        past = []
+        while not self.over.wait(0.1):
+            try:
+                stats = [open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split() for pid in self.pids]
+            except (OSError, IndexError):
+                return
+            self.peak_rss = max(self.peak_rss, sum(int(stat[21]) * page for stat in stats))
+            past.append((time.monotonic(), sum(int(stat[11]) + int(stat[12]) for stat in stats) / ticks))
+            then = next(((at, cpu) for at, cpu in past if past[-1][0] - at <= 1.05), None)
+            if then and past[-1][0] - then[0] >= 0.9:
+                self.peak_cores = max(self.peak_cores, (past[-1][1] - then[1]) / (past[-1][0] - then[0]))
+
+    def end(self):
+        self.over.set()
+        self.thread.join()
+        return {"peak_rss": self.peak_rss, "peak_cores": self.peak_cores}
+
+
+def begin_drain(load, server):
+    """Waits until all members are in, and tells the server to end."""
+    load.await_line(lambda line: line.startswith("measure"), limit=120)
+    watch = Watch(server.pids)
+    for pid in server.pids:
+        os.kill(pid, signal.SIGTERM)
+    return watch

@@ -1,0 +1,219 @@
+"""The servers that are measured: each is started afresh for every run, on a free port, and stopped after it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ORIGIN = "https://chat.example.com"
+ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
+ADMIN = re.compile(r"\badmin\W+127\.0\.0\.1:(\d+)")
+ENDED = re.compile(r'^hubbub_gateway_connections_closed_total\{(.*)\} (\d+)$', re.MULTILINE)
+LISTEN = re.compile(r"\blisten\W+127\.0\.0\.1:(\d+)")
+START_LIMIT_S = 30
+
+ROOM = """\
+apiVersion: hubbub.dev/v1alpha1
+kind: ChatRoom
+metadata: {{name: room-{number}, namespace: bench}}
+spec:
+  allowedOrigins: ["{origin}"]
+  limits: {{maxConnections: 50000, maxMessageBytes: 512, sendQueue: 256, messagesPerSecond: 100000, burst: 100000}}
+  heartbeat: {{pongWait: {pong_wait}s, pingPeriod: {ping_period}s, writeWait: 10s}}
+"""
+
+
+class BenchError(Exception):
+    """Something the person at the keyboard can mend; the text says how."""
+
+
+class Process:
+    """A child process whose output is kept, so that its address can be found and its complaints shown."""
+
+    def __init__(self, command):
+        self.command = [str(word) for word in command]
+        self.lines = []
+        self.grown = threading.Condition()
+        self.child = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def _read(self):
+        for line in self.child.stdout:
+            with self.grown:
+                self.lines.append(line.rstrip())
+                self.grown.notify_all()
+        with self.grown:
+            self.grown.notify_all()
+
+    def await_line(self, find, limit=START_LIMIT_S):
+        """The first true value that `find` gives for a line of output."""
+        deadline = time.monotonic() + limit
+        seen = 0
+        with self.grown:
+            while True:
+                for line in self.lines[seen:]:
+                    found = find(line)
+                    if found:
+                        return found
+                seen = len(self.lines)
+                left = deadline - time.monotonic()
+                if left <= 0 or (self.child.poll() is not None and not self.reader.is_alive()):
+                    output = "\n".join(self.lines[-20:])
+                    raise BenchError(f"`{' '.join(self.command)}` did not start:\n{output}")
+                self.grown.wait(min(left, 1))
+
+    def stop(self, limit=10):
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+            try:
+                self.child.wait(limit)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        return self.child.returncode
+
+
+def port(line):
+    match = ADDRESS.search(line)
+    return match and int(match.group(1))
+
+
+class Server:
+    """What all have in common. `start` sets `ports` (public ones) and `pids` (those whose cost counts)."""
+
+    name = title = None
+
+    def __init__(self, binaries):
+        self.binaries = binaries
+        self.processes = []
+        self.ports = []
+
+    @property
+    def pids(self):
+        return [process.pid for process in self.processes]
+
+    def url(self, number, path="/rooms/bench/room-{room}"):
+        return f"ws://127.0.0.1:{number}{path}"
+
+    @property
+    def urls(self):
+        return [self.url(number) for number in self.ports]
+
+    def ended(self):
+        """Nothing is known of the ends of connections, but for what the members see."""
+        return {}
+
+    def begin(self, *command):
+        process = Process(command)
+        self.processes.append(process)
+        return process
+
+    def stop(self):
+        for process in self.processes:
+            # The drain of a gateway is a scenario of its own; elsewhere nobody is left to be told.
+            process.stop(limit=2)
+
+
+class Gorilla(Server):
+    name, title = "gorilla", "gorilla hub"
+
+    def start(self, scenario):
+        command = [self.binaries / "gorilla-peer", "-addr", "127.0.0.1:0", "-origins", ORIGIN]
+        command += ["-pong-wait", f"{scenario.pong_wait}s"]
+        self.ports = [self.begin(*command).await_line(port)]
+
+
+class Floor(Server):
+    name, title, collect = "floor", "bare write loop", 0
+
+    def start(self, scenario):
+        process = self.begin(self.binaries / "hubbub-floor", "--collect", self.collect)
+        self.ports = [process.await_line(port)]
+
+
+class Floor5(Floor):
+    name, title, collect = "floor5", "bare write loop, collecting 5 ms", 5
+
+
+class Ours(Server):
+    name, title, gateways = "ours", "hubbub-gateway", 1
+
+    def start(self, scenario):
+        self.admins = []
+        self.scratch = tempfile.TemporaryDirectory(prefix="hubbub-bench-")
+        rooms = Path(self.scratch.name) / "rooms.yaml"
+        ping_period = max(1, scenario.pong_wait * 9 // 10)
+        rooms.write_text("---\n".join(
+            ROOM.format(number=number, origin=ORIGIN, pong_wait=scenario.pong_wait, ping_period=ping_period)
+            for number in range(1, scenario.rooms + 1)
+        ))
+        bus = self.start_bus()
+        for number in range(self.gateways):
+            process = self.begin(
+                self.binaries / "hubbub-gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+                "--rooms", rooms, "--gateway-id", f"bench-{number}", *bus,
+            )
+            self.ports.append(process.await_line(public_port))
+            self.admins.append(process.await_line(lambda line: LISTEN.search(line) and ADMIN.search(line)).group(1))
+
+    def ended(self):
+        """Connections that the gateway ended, by the labels of its own metric: a member that never reads cannot see
+        its close frame, which stands behind what it has not read."""
+        ended = {}
+        for admin in self.admins:
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=10) as answer:
+                for labels, count in ENDED.findall(answer.read().decode()):
+                    ended[labels] = ended.get(labels, 0) + int(count)
+        return ended
+
+    def start_bus(self):
+        return []
+
+    def stop(self):
+        super().stop()
+        if hasattr(self, "scratch"):
+            self.scratch.cleanup()
+
+
+class OursTwice(Ours):
+    """Two gateways through NATS. The NATS server's own time is not counted: it is not ours."""
+
+    name, title, gateways = "ours2", "two hubbub-gateways and NATS", 2
+    nats = None
+
+    def start_bus(self):
+        binary = os.environ.get("HUBBUB_NATS_SERVER") or shutil.which("nats-server")
+        if not binary:
+            raise BenchError("nats-server is needed: install it, or name it in HUBBUB_NATS_SERVER")
+        self.nats = Process([binary, "--addr", "127.0.0.1", "--port", "-1"])
+        client = self.nats.await_line(lambda line: "client connections on" in line and port(line))
+        return ["--nats", f"nats://127.0.0.1:{client}"]
+
+    def stop(self):
+        super().stop()
+        if self.nats:
+            self.nats.stop()
+
+
+def public_port(line):
+    """The gateway's log line that says it serves names both its addresses."""
+    match = LISTEN.search(line)
+    return match and int(match.group(1))
+
+
+SERVERS = {server.name: server for server in (Ours, Gorilla, Floor, Floor5, OursTwice)}

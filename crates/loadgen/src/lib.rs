@@ -1,0 +1,35 @@
+//! A load generator for WebSocket rooms that verifies every delivery.
+//!
+//! [`run()`] takes a [`Plan`] made from the command line ([`Cli`]) through its stages: connect, hold,
+//! probe, warm up, measure, wait for what is under way, leave; and gives a [`Report`]. The load is
+//! an open loop on a schedule, driven by one or few threads of which each serves thousands of
+//! sockets, so that the generator stays cheaper than the server it measures. Linux only.
+//!
+//! It speaks *raw* rooms: what one member sends, all members get, the sender included, byte for byte.
+
+mod cli;
+mod closes;
+mod control;
+pub mod limits;
+mod link;
+pub mod payload;
+mod plan;
+pub mod process;
+mod progress;
+mod random;
+pub mod reconnect;
+mod report;
+mod run;
+mod schedule;
+mod tally;
+pub mod verify;
+mod worker;
+
+pub use cli::Cli;
+pub use closes::Spread;
+pub use control::Snapshot;
+pub use plan::{Part, Plan, PlanError, Target};
+pub use progress::{Progress, Step};
+pub use report::{Asked, Connecting, Load, MemoryUse, Report, Times, Verification};
+pub use run::{RunError, run};
+pub use schedule::Schedule;

@@ -1,0 +1,158 @@
+//! One connection: a non-blocking socket, how far its handshake is, and what it could not yet send.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::SocketAddr,
+};
+
+use hubbub_websocket::{Decoder, Opcode, Role, handshake::client, write_frame};
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How far a connection is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// TCP is connecting.
+    Connecting,
+    /// The request is sent; the answer's bytes so far.
+    Handshake(Vec<u8>),
+    /// In the room.
+    Open,
+    /// We have sent a close and wait for the server to end the connection.
+    Leaving,
+    /// The server has sent a close and we have answered it.
+    Closed,
+}
+
+/// What a read gave.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// So many bytes; `drained` when the socket held no more.
+    Bytes { count: usize, drained: bool },
+    /// Nothing for now.
+    Nothing,
+    /// The end, clean or not.
+    End,
+}
+
+/// A connection of one member.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stream: TcpStream,
+    pub(crate) phase: Phase,
+    pub(crate) decoder: Decoder,
+    pub(crate) key: client::Key,
+    /// When the connect was called, or the leave begun: nanoseconds of the run's clock.
+    pub(crate) since_ns: u64,
+    /// What the socket would not take. Empty, and without memory, nearly always.
+    out: Vec<u8>,
+}
+
+impl Link {
+    /// Begins to connect. The socket becomes writable when that is done, well or not.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        source: Option<SocketAddr>,
+        key: client::Key,
+        now: u64,
+    ) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = source {
+            socket.bind(&source.into())?;
+        }
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error)
+                if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self {
+            stream: TcpStream::from_std(socket.into()),
+            phase: Phase::Connecting,
+            decoder: Decoder::new(Role::Client),
+            key,
+            since_ns: now,
+            out: Vec::new(),
+        })
+    }
+
+    /// Whether TCP is connected; the error if it failed.
+    pub(crate) fn connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        match self.stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes that wait for the socket.
+    pub(crate) fn backlog(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Sends a frame, masked, now or as soon as the socket takes it.
+    pub(crate) fn send_frame(
+        &mut self,
+        opcode: Opcode,
+        mask: [u8; 4],
+        payload: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        scratch.clear();
+        write_frame(scratch, true, opcode, Some(mask), payload);
+        self.send(scratch)
+    }
+
+    /// Sends bytes, now or as soon as the socket takes them.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = if self.out.is_empty() { self.write(bytes)? } else { 0 };
+        self.out.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let out = std::mem::take(&mut self.out);
+        let written = self.write(&out)?;
+        if written < out.len() {
+            self.out = out;
+            self.out.drain(..written);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.stream.write(&bytes[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Reads once. A read that does not fill the buffer has emptied the socket (epoll(7)), which
+    /// saves the second call that would only say so.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Input {
+        loop {
+            return match self.stream.read(buffer) {
+                Ok(0) => Input::End,
+                Ok(count) => Input::Bytes { count, drained: count < buffer.len() },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => Input::End,
+            };
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Whole runs against a real server that behaves, and against one that does not: the verifier must
+//! notice each fault, and nothing else.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod room;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+use clap::Parser;
+use hubbub_load::{Cli, Plan, Progress, Report, verify::Faults};
+use room::{Manners, Server};
+
+/// Members of each room, deliveries of each message.
+const MEMBERS: u64 = 8;
+
+/// A short run with `options`, which may override those given here.
+fn load(urls: &[String], options: &[&str]) -> Report {
+    let mut arguments = vec!["hubbub-load"];
+    arguments.extend(urls.iter().map(String::as_str));
+    arguments
+        .extend("--members=8 --rate=100 --warmup=100ms --duration=300ms --tail=30s".split(' '));
+    arguments.extend(options);
+    let plan = Plan::new(&Cli::try_parse_from(arguments).unwrap()).unwrap();
+    hubbub_load::run(&plan, &mut Progress::quiet()).unwrap()
+}
+
+/// The faults of a short run against a server of such manners. The wait for what never comes is
+/// short where something is known to be lost.
+fn faults(manners: Manners, options: &[&str]) -> Faults {
+    let server = Server::start(manners);
+    let report = load(&[server.url("/rooms/demo/room-{room}")], options);
+    assert_eq!(report.verification.passed, manners == Manners::Good, "{report}");
+    report.verification.faults
+}
+
+#[test]
+fn a_faithful_server_passes_and_every_delivery_is_counted() {
+    let server = Server::start(Manners::Good);
+    let report = load(
+        &[server.url("/rooms/demo/room-{room}")],
+        &["--rooms=3", "--publishers=2", "--threads=2"],
+    );
+    assert!(report.verification.passed, "{report}");
+    assert_eq!(report.connecting.connected, 3 * MEMBERS);
+    assert_eq!(report.connecting.handshake_ms.count, 3 * MEMBERS);
+    // 100 a second for 400 ms in each of 3 rooms, of which 300 ms are measured.
+    assert_eq!(report.verification.deliveries, 3 * 40 * MEMBERS);
+    assert_eq!(report.load.sent, 3 * 30);
+    assert_eq!(report.load.latency_ms.count, 3 * 30 * MEMBERS);
+    assert!(report.load.latency_ms.p50 > 0.0);
+}
+
+#[test]
+fn binary_messages_come_back_as_binary() {
+    assert_eq!(faults(Manners::Good, &["--binary"]), Faults::default());
+}
+
+#[test]
+fn lost_messages_are_noticed() {
+    let expected = Faults { missing: MEMBERS, ..Faults::default() };
+    assert_eq!(faults(Manners::Drop, &["--tail=2s"]), expected);
+}
+
+#[test]
+fn doubled_messages_are_noticed() {
+    let expected = Faults { doubled: MEMBERS, ..Faults::default() };
+    assert_eq!(faults(Manners::Double, &[]), expected);
+}
+
+#[test]
+fn reordered_messages_are_noticed() {
+    let expected = Faults { reordered: MEMBERS, ..Faults::default() };
+    assert_eq!(faults(Manners::Swap, &[]), expected);
+}
+
+#[test]
+fn corrupt_messages_are_noticed_and_missed() {
+    let expected = Faults { corrupt: MEMBERS, missing: MEMBERS, ..Faults::default() };
+    assert_eq!(faults(Manners::Corrupt, &["--tail=2s"]), expected);
+}
+
+#[test]
+fn misrouted_messages_are_noticed() {
+    let expected = Faults { misrouted: 2 * MEMBERS, ..Faults::default() };
+    assert_eq!(faults(Manners::Misroute, &["--rooms=2"]), expected);
+}
+
+#[test]
+fn members_thrown_out_are_noticed_unless_expected() {
+    let server = Server::start(Manners::Close(1008));
+    let urls = [server.url("/lobby")];
+    let report = load(&urls, &["--reconnect"]);
+    assert!(!report.verification.passed, "1008 forbids to come back: {report}");
+    assert_eq!((report.verification.thrown_out, report.load.reconnects), (MEMBERS, 0));
+    assert_eq!(report.closes[&1008].count, MEMBERS);
+}
+
+#[test]
+fn members_of_a_restarting_server_come_back() {
+    let server = Server::start(Manners::Close(1012));
+    // A room for each: a publisher that was closed knows its place in the sequence and goes on.
+    let report = load(
+        &[server.url("/rooms/demo/room-{room}")],
+        &["--rooms=8", "--members=1", "--reconnect", "--duration=6s"],
+    );
+    assert_eq!(report.closes[&1012].count, MEMBERS);
+    assert_eq!(report.load.reconnects, MEMBERS, "within two seconds: {report}");
+    assert_eq!(report.verification.thrown_out, 0);
+    assert_eq!(report.verification.faults, Faults::default());
+}
+
+#[test]
+fn leaving_and_joining_members_lose_nothing_between() {
+    let server = Server::start(Manners::Good);
+    let report = load(&[server.url("/lobby")], &["--churn=50", "--duration=1s"]);
+    assert!(report.verification.passed, "{report}");
+    assert!(report.load.leaves > 0 && report.load.joins > 0, "{report}");
+}
+
+#[test]
+fn a_refusal_is_reported_with_its_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/lobby", listener.local_addr().unwrap());
+    let refuser = std::thread::spawn(move || {
+        for _ in 0..MEMBERS {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while request.read_line(&mut line).unwrap() > 2 {
+                line.clear();
+            }
+            stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
+    });
+    let report = load(&[url], &[]);
+    refuser.join().unwrap();
+    assert_eq!(report.connecting.connected, 0);
+    let (reason, count) = report.connecting.failures.first_key_value().unwrap();
+    assert!(reason.contains("403") && *count == MEMBERS, "{:?}", report.connecting.failures);
+    assert!(!report.verification.passed);
+}
+
+/// A child process that does not outlive its test.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_program_measures_the_bare_write_loop() {
+    for collect in ["0", "5"] {
+        let mut floor = Child(
+            Command::new(env!("CARGO_BIN_EXE_hubbub-floor"))
+                .args(["--collect", collect])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let mut line = String::new();
+        BufReader::new(floor.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
+            .arg(format!("ws://{address}/rooms/demo/room-{{room}}"))
+            .args("-r5 -m20 -p2 --rate=50 -w0s -d500ms --churn=20 --json=-".split(' '))
+            .arg(format!("--server-pid={}", floor.0.id()))
+            .output()
+            .unwrap();
+        let summary = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{summary}");
+        assert!(summary.ends_with("PASSED\n"), "{summary}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        // A machine that is busy just then sends the last ones after the window.
+        let sent = report["load"]["sent"].as_u64().unwrap();
+        assert!((1..=5 * 25).contains(&sent), "{sent}");
+        assert!(report["memory"]["after"]["rss"].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_run_ends_with_code_two() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
+        .args(["ws://127.0.0.1:9/r", "-m1", "--server-pid", "4294967295"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    assert!(text.contains("is process 4294967295 running"), "{text}");
+}
