@@ -1,0 +1,108 @@
+# The one entry to everything that is done with this project. `make` alone tells what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+STEP := scripts/step
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export HUBBUB_GATEWAY ?= $(TARGET)/debug/hubbub-gateway
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
+# What `make run` and `make bench` add to the command line, as in: make run ARGS='--nats nats://127.0.0.1:4222'
+ARGS ?=
+
+##@ Use
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: export HUBBUB_ROOMS ?= manifests/examples/rooms.yaml
+run: export HUBBUB_LISTEN ?= 127.0.0.1:8080
+run: export HUBBUB_ADMIN_LISTEN ?= 127.0.0.1:9090
+# No load balancer here has to learn of a drain, and a few members may all go at once.
+run: export HUBBUB_DRAIN_SETTLE ?= 0s
+run: export HUBBUB_DRAIN_WINDOW ?= 1s
+run: ## Build the gateway and serve the example rooms on http://localhost:8080 (needs only Rust)
+	@$(CARGO) run --locked --package hubbub-gateway -- $(ARGS)
+
+.PHONY: build
+build: ## Build every crate (development profile)
+	@$(STEP) "build" $(CARGO) build --locked --workspace
+
+##@ Test
+
+.PHONY: test
+test: prerequisites check deny unit integration conformance-core browser fuzz ## All that CI runs: every check and every test
+	@echo "all checks and tests have passed"
+
+.PHONY: check
+check: ## Fast checks: format, lints, documentation, scripts, rules between crates
+	@$(STEP) "format" $(CARGO) fmt --all --check
+	@$(STEP) "lints" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	@$(STEP) "scripts" scripts/check-scripts
+	@$(STEP) "dependency rules" scripts/check-dependencies
+
+.PHONY: deny
+deny: ## Licences, sources and banned crates of what we depend on (cargo-deny, built once: a few minutes)
+	@$(STEP) "licences, sources, banned crates" scripts/deny bans licenses sources
+
+.PHONY: advisories
+advisories: ## Known security advisories against what we depend on (fetches the advisory database)
+	@$(STEP) "advisories" scripts/deny advisories
+
+.PHONY: unit
+unit: ## Unit tests, and the examples in the documentation
+	@$(STEP) "unit tests" $(CARGO) test --locked --workspace --lib --bins
+	@$(STEP) "examples in the documentation" $(CARGO) test --locked --workspace --doc
+	@$(STEP) "unit tests of the conformance runner" python3 -m unittest discover -s scripts/conformance
+	@$(STEP) "unit tests of the benchmarks' page" python3 -m unittest discover -s bench
+
+.PHONY: integration
+integration: ## Integration tests: the gateway with real clients, a real nats-server, a bad network
+	@$(STEP) "integration tests" scripts/integration-tests
+
+.PHONY: browser
+browser: build ## The room's page in a real Chromium
+	@$(STEP) "browser tests" scripts/browser-tests
+
+.PHONY: conformance
+conformance: build ## The Autobahn testsuite: core over both buses, and the limits
+	@$(STEP) "conformance" scripts/conformance/run core core-nats limits
+
+.PHONY: conformance-core
+conformance-core: build
+	@$(STEP) "conformance, core" scripts/conformance/run core core-nats
+
+.PHONY: fuzz
+fuzz: ## The fuzz targets, FUZZ_SECONDS each (60)
+	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" env \
+	  BOLERO_RANDOM_TEST_TIME_MS=$(FUZZ_SECONDS)000 BOLERO_RANDOM_ITERATIONS=1000000000 \
+	  $(CARGO) test --locked --release --workspace --test 'fuzz_*'
+
+##@ Work
+
+.PHONY: fmt
+fmt: ## Format the Rust sources
+	@$(CARGO) fmt --all
+
+.PHONY: bench
+bench: ## Measure speed and memory with hubbub-load (some minutes; wants a quiet machine)
+	@HUBBUB_NATS_SERVER=$$(scripts/nats-server); export HUBBUB_NATS_SERVER; $(STEP) "benchmarks" bench/run $(ARGS)
+
+.PHONY: prerequisites
+prerequisites: ## See to what the tests need; installs Debian's packages if it may
+	@$(STEP) "prerequisites" scripts/prerequisites
+
+.PHONY: clean
+clean: ## Remove what was built here (the cache outside the work tree stays: see scripts/lib.sh)
+	@$(CARGO) clean
+	@rm -rf conformance-report tests/browser/node_modules
