@@ -51,6 +51,9 @@ pub struct GatewayReport {
     /// Connections by room, `namespace/name`; rooms without any may be left out.
     #[serde(default)]
     pub connections: BTreeMap<String, u64>,
+    /// Whether its connection to NATS is new, and it asks everybody to report at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// Milliseconds since 1970 by the gateway's clock, for people who read reports; nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_unix_ms: Option<u64>,

@@ -191,7 +191,12 @@ impl Gateway {
                     stop.clone(),
                 );
                 let bus = Arc::new(bus.await.inspect_err(|_| engine.stop())?);
-                let reports = Arc::new(Reports::new(&config.pool, &config.gateway, bus_events));
+                let reports = Arc::new(Reports::new(
+                    &config.pool,
+                    &config.gateway,
+                    bus.roll_call(),
+                    bus_events,
+                ));
                 let reported =
                     Arc::new(Reported { rooms: Arc::clone(&rooms), drain: Arc::clone(&drain) });
                 let changed = Arc::new(Notify::new());

@@ -2,7 +2,7 @@
 //!
 //! From the others' reports comes how many members a room has elsewhere, at most one period behind. A gateway that has
 //! missed three periods is forgotten; but while NATS is away nobody is, because then it is this gateway that hears
-//! nothing.
+//! nothing. Once its connection stands, a gateway asks for the others' reports.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -17,16 +17,22 @@ use hubbub_api::{
     names::{report_subject, report_wildcard, token},
 };
 use nats::{Client, Subject, connection::State};
-use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio::{
+    sync::Notify,
+    time::{Instant as Deadline, MissedTickBehavior, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::events::bus::BusEvents;
+use crate::{bus::nats::RollCall, events::bus::BusEvents};
 
 /// How often a gateway reports.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// A gateway that was not heard for three periods is forgotten.
 const EXPIRY: Duration = Duration::from_secs(6);
+
+/// Who is asked for a report answers after this: gateways come back from an outage together, and one answer does for all.
+const ANSWER_AFTER: Duration = Duration::from_millis(20);
 
 /// How long a report may wait for the client's queue; the next one replaces it.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(1);
@@ -64,6 +70,7 @@ struct Heard {
 pub struct Reports {
     pool: String,
     gateway: String,
+    roll_call: Arc<RollCall>,
     events: Arc<BusEvents>,
     /// By the gateway's token.
     others: Mutex<HashMap<String, Heard>>,
@@ -72,12 +79,19 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The reports of one gateway of a pool. Nothing is sent or heard before [`run`](Self::run).
+    /// The reports of one gateway of a pool. Nothing is sent or heard before [`run`](Self::run). The roll call is told
+    /// who is heard.
     #[must_use]
-    pub fn new(pool: &str, gateway: &str, events: Arc<BusEvents>) -> Self {
+    pub fn new(
+        pool: &str,
+        gateway: &str,
+        roll_call: Arc<RollCall>,
+        events: Arc<BusEvents>,
+    ) -> Self {
         Self {
             pool: pool.to_owned(),
             gateway: gateway.to_owned(),
+            roll_call,
             events,
             others: Mutex::default(),
             elsewhere: ArcSwap::default(),
@@ -121,47 +135,58 @@ impl Reports {
         let mut sent = VecDeque::with_capacity(REMEMBERED);
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut answer = None;
         loop {
+            let mut asks = false;
             tokio::select! {
                 () = stop.cancelled() => break,
                 message = heard.next() => {
                     let Some(message) = message else { return };
                     if message.subject == subject {
                         self.check_own(&message.payload, &sent);
-                    } else {
-                        self.hear(&message.payload);
+                    } else if self.hear(&message.payload) {
+                        answer.get_or_insert_with(|| Deadline::now() + ANSWER_AFTER);
                     }
                     continue;
                 }
+                () = self.roll_call.begun() => asks = true,
+                () = sleep_until(answer.unwrap_or_else(Deadline::now)), if answer.is_some() => {}
                 () = changed.notified() => {}
                 _ = period.tick() => {
                     self.forget(client.connection_state() == State::Connected);
                 }
             }
-            let report =
-                self.report(source.connections(), source.draining(), source.applied_revision());
+            // A report that waited for NATS would be an old one.
+            if client.connection_state() != State::Connected && !asks {
+                continue;
+            }
+            answer = None;
+            let report = GatewayReport { asks, ..self.report(source.as_ref()) };
             self.send(&client, &subject, &report, &mut sent).await;
         }
-        let last = self.report(BTreeMap::new(), true, source.applied_revision());
+        let last = GatewayReport {
+            draining: true,
+            connections: BTreeMap::new(),
+            ..self.report(source.as_ref())
+        };
+        if client.connection_state() != State::Connected {
+            return;
+        }
         self.send(&client, &subject, &last, &mut sent).await;
         // The process may end right after this; who misses the last report forgets this gateway a little later.
         let _ = tokio::time::timeout(PUBLISH_LIMIT, client.flush()).await;
     }
 
-    fn report(
-        &self,
-        connections: BTreeMap<String, u64>,
-        draining: bool,
-        applied_revision: u64,
-    ) -> GatewayReport {
+    fn report(&self, source: &dyn ReportSource) -> GatewayReport {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         GatewayReport {
             schema: REPORT_SCHEMA,
             gateway: self.gateway.clone(),
             pool: self.pool.clone(),
-            applied_revision,
-            draining,
-            connections,
+            applied_revision: source.applied_revision(),
+            draining: source.draining(),
+            connections: source.connections(),
+            asks: false,
             time_unix_ms: u64::try_from(now.as_millis()).ok(),
         }
     }
@@ -173,10 +198,6 @@ impl Reports {
         report: &GatewayReport,
         sent: &mut VecDeque<Vec<u8>>,
     ) {
-        // A report that waited for NATS would be an old one.
-        if client.connection_state() != State::Connected {
-            return;
-        }
         let json = match report.to_json() {
             Ok(json) => json,
             Err(error) => return self.events.error(&error.to_string()),
@@ -199,14 +220,25 @@ impl Reports {
         }
     }
 
-    fn hear(&self, payload: &[u8]) {
+    /// Takes another gateway's report; says whether it asks for an answer.
+    fn hear(&self, payload: &[u8]) -> bool {
         let report = match GatewayReport::from_json(payload) {
             Ok(report) => report,
-            Err(error) => return self.events.error(&format!("a report was refused: {error}")),
+            Err(error) => {
+                self.events.error(&format!("a report was refused: {error}"));
+                return false;
+            }
         };
+        let (gateway, asks) = (token(&report.gateway), report.asks);
+        if report.draining {
+            self.roll_call.gone(&gateway);
+        } else {
+            self.roll_call.heard(&gateway);
+        }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.insert(token(&report.gateway), Heard { report, at: Instant::now() });
+        others.insert(gateway, Heard { report, at: Instant::now() });
         self.sum(&others);
+        asks
     }
 
     fn forget(&self, connected: bool) {
@@ -218,7 +250,13 @@ impl Reports {
             return;
         }
         let before = others.len();
-        others.retain(|_, heard| heard.at.elapsed() < EXPIRY);
+        others.retain(|gateway, heard| {
+            let stays = heard.at.elapsed() < EXPIRY;
+            if !stays {
+                self.roll_call.gone(gateway);
+            }
+            stays
+        });
         if others.len() != before {
             self.sum(&others);
         }

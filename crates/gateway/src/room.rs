@@ -17,6 +17,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use hubbub_api::{AllowedOrigins, PatternError, RoomName, RoomPolicy};
+use nats::Subject;
 use tokio::sync::watch;
 
 /// A room's policy, ready for use: the declaration and its compiled allowlist.
@@ -55,7 +56,7 @@ impl Policy {
 pub struct Room {
     id: u64,
     name: RoomName,
-    subject: String,
+    subject: Subject,
     policy: ArcSwap<Policy>,
     gone: AtomicBool,
     /// Members and handshakes under way, all shards together.
@@ -73,7 +74,7 @@ impl Room {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            subject: name.subject(),
+            subject: Subject::from(name.subject()),
             name,
             policy: ArcSwap::from_pointee(policy),
             gone: AtomicBool::new(false),
@@ -95,9 +96,9 @@ impl Room {
         &self.name
     }
 
-    /// The bus subject of the room's messages.
+    /// The bus subject of the room's messages; a clone shares its text.
     #[must_use]
-    pub fn subject(&self) -> &str {
+    pub fn subject(&self) -> &Subject {
         &self.subject
     }
 

@@ -153,7 +153,8 @@ async fn after_much_coming_and_going_nothing_is_left_over() {
     }
     visiting.join_all().await;
     at_rest(&gateway).await;
-    eventually("all files are closed", || files() == before).await;
+    // Fewer is well too: `before` may have caught the end of a request for metrics.
+    eventually("all files are closed", || files() <= before).await;
     let opened = gateway.metric("hubbub_gateway_connections_opened_total").await;
     let answer = hubbub_testkit::http::get(gateway.admin(), "/metrics").await;
     let closed: f64 = answer

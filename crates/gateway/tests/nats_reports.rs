@@ -53,7 +53,7 @@ struct Gateway {
 impl Gateway {
     async fn start(server: &NatsServer, pool: &str, name: &str) -> Self {
         let errors = bus_events();
-        let reports = Arc::new(Reports::new(pool, name, errors.clone()));
+        let reports = Arc::new(Reports::new(pool, name, Arc::default(), errors.clone()));
         let state = Arc::new(State::default());
         let (changed, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let mut tasks = JoinSet::new();

@@ -14,7 +14,7 @@ use futures_util::{
     future::{BoxFuture, ready},
 };
 use hubbub_websocket::Kind;
-use nats::{Client, HeaderMap, Subject, client::PublishErrorKind};
+use nats::{Client, HeaderMap, client::PublishErrorKind, connection::State};
 use tokio::task::unconstrained;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -25,15 +25,19 @@ use crate::{
 };
 
 mod echo;
+mod hold;
 mod link;
 mod options;
 mod outbox;
+mod roll_call;
 mod subscriptions;
 mod wire;
 
 pub use options::{NatsOptions, NatsOptionsError};
+pub use roll_call::RollCall;
 
 use echo::{Echo, Keeper};
+use hold::{Hold, Offered, Outgoing, Release};
 use link::Link;
 use outbox::Outbox;
 use subscriptions::{Subscribed, Subscriptions};
@@ -58,6 +62,8 @@ pub struct NatsBus {
     link: Arc<Link>,
     echo: Arc<Echo>,
     outbox: Arc<Outbox>,
+    hold: Arc<Hold>,
+    roll_call: Arc<RollCall>,
     events: Arc<BusEvents>,
     subscriptions: Arc<Subscriptions>,
     binary: HeaderMap,
@@ -85,7 +91,13 @@ impl NatsBus {
     ) -> Result<Self, NatsBusError> {
         let (servers, options) = options.prepare()?;
         let outbox = Arc::new(Outbox::default());
-        let link = Arc::new(Link::new(Arc::clone(&outbox), Arc::clone(&events)));
+        let (hold, roll_call) = (Arc::new(Hold::default()), Arc::new(RollCall::default()));
+        let link = Arc::new(Link::new(
+            Arc::clone(&outbox),
+            Arc::clone(&hold),
+            Arc::clone(&roll_call),
+            Arc::clone(&events),
+        ));
         let (on_event, on_try) = (Arc::clone(&link), Arc::clone(&link));
         let client = options
             .event_callback(move |event| {
@@ -107,6 +119,16 @@ impl NatsBus {
             outbox: Arc::clone(&outbox),
             stop: stop.clone(),
         };
+        let release = Release {
+            client: client.clone(),
+            hold: Arc::clone(&hold),
+            outbox: Arc::clone(&outbox),
+            link: Arc::clone(&link),
+            roll_call: Arc::clone(&roll_call),
+            events: Arc::clone(&events),
+            stop: stop.clone(),
+        };
+        tasks.spawn(release.run());
         let subscriptions = Arc::new(Subscriptions::new(
             client.clone(),
             sink,
@@ -125,6 +147,8 @@ impl NatsBus {
             link,
             echo,
             outbox,
+            hold,
+            roll_call,
             events,
             subscriptions,
             binary: wire::binary_headers(),
@@ -135,6 +159,12 @@ impl NatsBus {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Which gateways are awaited after an outage; whoever hears their reports tells it.
+    #[must_use]
+    pub fn roll_call(&self) -> Arc<RollCall> {
+        Arc::clone(&self.roll_call)
     }
 
     /// Why the last try to connect failed, for people; none while the connection stands.
@@ -152,6 +182,11 @@ impl NatsBus {
         PublishError::Away
     }
 
+    fn too_large(&self, limit: usize) -> PublishError {
+        self.events.lost(LostBecause::TooLarge, 1);
+        PublishError::TooLarge(limit)
+    }
+
     async fn confirm(&self, subscribed: &Subscribed) {
         subscribed.requested.wait().await;
         if !subscribed.confirmed.load(Ordering::Acquire) && self.echo.round_trip().await {
@@ -162,10 +197,26 @@ impl NatsBus {
 
 impl Bus for NatsBus {
     fn publish(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) -> Result<(), PublishError> {
+        let state = self.client.connection_state();
+        if state != State::Connected {
+            // The event that says so may still be on its way, and the client would keep the message itself.
+            self.link.reconcile(&state);
+        }
+        if self.hold.is_closed()
+            && let Some(info) = self.client.try_server_info()
+            && payload.len() > info.max_payload
+        {
+            return Err(self.too_large(info.max_payload));
+        }
         let Some(payload) = self.outbox.hold(payload) else {
             return Err(self.no_room());
         };
-        let subject = Subject::from(room.subject().to_owned());
+        let message = Outgoing { subject: room.subject().clone(), kind, payload };
+        let Outgoing { subject, payload, .. } = match self.hold.offer(message) {
+            Offered::Open(message) => message,
+            Offered::Held => return Ok(()),
+            Offered::Full => return Err(self.no_room()),
+        };
         // Polled once: it is ready unless the client's queue is full. Unconstrained, because a tokio task that has
         // used up its turn would otherwise be told so as well.
         let taken = match kind {
@@ -183,9 +234,8 @@ impl Bus for NatsBus {
                 Ok(())
             }
             Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                self.events.lost(LostBecause::TooLarge, 1);
                 let limit = self.client.try_server_info().map_or(0, |info| info.max_payload);
-                Err(PublishError::TooLarge(limit))
+                Err(self.too_large(limit))
             }
             // The client has ended.
             Some(Err(_)) => {
@@ -219,8 +269,11 @@ impl Bus for NatsBus {
     }
 
     fn flush(&self, limit: Duration) -> BoxFuture<'_, bool> {
-        let flushed = tokio::time::timeout(limit, self.echo.round_trip());
-        async move { flushed.await.unwrap_or(false) }.boxed()
+        let flushed = async {
+            self.hold.opened().await;
+            self.echo.round_trip().await
+        };
+        tokio::time::timeout(limit, flushed).map(|flushed| flushed.unwrap_or(false)).boxed()
     }
 
     fn state(&self) -> BusState {

@@ -226,6 +226,14 @@ impl BusEvents {
         }
     }
 
+    /// What was held during an outage goes out, though gateways that served before it were not heard again.
+    pub fn unheard(&self, gateways: usize) {
+        warn!(
+            gateways,
+            "messages held while NATS was away are sent, and these gateways may miss them: not heard again"
+        );
+    }
+
     /// The server is about to go, in order; the client moves on.
     pub fn lame_duck(&self) {
         info!("the NATS server is shutting down in order; the client moves to another");

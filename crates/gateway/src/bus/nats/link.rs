@@ -13,7 +13,7 @@ use std::{
 use nats::{ClientError, Event, Server, ServerError, connection::State};
 use tokio::sync::watch;
 
-use super::{BusState, outbox::Outbox};
+use super::{BusState, hold::Hold, outbox::Outbox, roll_call::RollCall};
 use crate::events::bus::{BusEvents, DroppedBecause, LostBecause};
 
 /// See the module.
@@ -25,14 +25,28 @@ pub(super) struct Link {
     stood: AtomicBool,
     last_error: Mutex<Option<String>>,
     outbox: Arc<Outbox>,
+    hold: Arc<Hold>,
+    roll_call: Arc<RollCall>,
     events: Arc<BusEvents>,
 }
 
 impl Link {
     /// A link that has never stood.
-    pub(super) fn new(outbox: Arc<Outbox>, events: Arc<BusEvents>) -> Self {
-        let away = watch::Sender::new(Some(Instant::now()));
-        Self { away, stood: AtomicBool::new(false), last_error: Mutex::default(), outbox, events }
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        hold: Arc<Hold>,
+        roll_call: Arc<RollCall>,
+        events: Arc<BusEvents>,
+    ) -> Self {
+        Self {
+            away: watch::Sender::new(Some(Instant::now())),
+            stood: AtomicBool::new(false),
+            last_error: Mutex::default(),
+            outbox,
+            hold,
+            roll_call,
+            events,
+        }
     }
 
     /// The state right now.
@@ -47,6 +61,12 @@ impl Link {
     /// Whether the connection stands.
     pub(super) fn is_connected(&self) -> bool {
         self.away.borrow().is_none()
+    }
+
+    /// Waits until the connection stands.
+    pub(super) async fn stands(&self) {
+        // The sender lives as long as this value.
+        let _ = self.away.subscribe().wait_for(Option::is_none).await;
     }
 
     /// Waits until the connection is away.
@@ -110,6 +130,7 @@ impl Link {
         if changed {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
             self.events.connected();
+            self.roll_call.begin();
         }
     }
 
@@ -120,8 +141,11 @@ impl Link {
             stood
         });
         if changed {
+            self.hold.close();
+            self.roll_call.broke();
             self.events.disconnected();
-            self.events.lost(LostBecause::Unconfirmed, self.outbox.connection_broke());
+            let unconfirmed = self.outbox.connection_broke(self.hold.len());
+            self.events.lost(LostBecause::Unconfirmed, unconfirmed);
         }
     }
 }
@@ -134,7 +158,8 @@ mod tests {
 
     fn link() -> (Link, Arc<BusEvents>) {
         let events = Arc::new(BusEvents::register(&mut Registry::default()));
-        (Link::new(Arc::default(), Arc::clone(&events)), events)
+        let link = Link::new(Arc::default(), Arc::default(), Arc::default(), Arc::clone(&events));
+        (link, events)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What was handed to the NATS client and is not yet written to its connection, bounded in bytes; and how much of
+//! What waits to be written to the connection, held here or handed to the NATS client, bounded in bytes; and how much of
 //! what was written NATS has confirmed, so that a broken connection tells how many messages it may have cost.
 //!
 //! The client's own queue is bounded in messages only. Here each payload carries its share of the byte budget, and
@@ -75,12 +75,11 @@ impl Outbox {
         self.mark() > self.confirmed.load(Ordering::Acquire)
     }
 
-    /// The connection broke: how many messages were written to it that NATS had not confirmed. What still waits is
-    /// not among them; it goes out on the next connection.
-    pub(super) fn connection_broke(&self) -> u64 {
-        // While there is no connection both grow together, so their difference stands still.
-        let waiting = self.waiting_messages.load(Ordering::Acquire);
-        let written = self.mark().saturating_sub(waiting);
+    /// The connection broke: how many messages were written to it that NATS had not confirmed. What still waits, `held`
+    /// here or in the client, is not among them; it goes out on the next connection.
+    pub(super) fn connection_broke(&self, held: usize) -> u64 {
+        let in_client = self.waiting_messages.load(Ordering::Acquire).saturating_sub(held as u64);
+        let written = self.mark().saturating_sub(in_client);
         written.saturating_sub(self.confirmed.fetch_max(written, Ordering::AcqRel))
     }
 }
@@ -121,9 +120,11 @@ mod tests {
             drop(publish());
         }
         let waiting = publish();
-        assert_eq!(outbox.connection_broke(), 2);
-        assert_eq!(outbox.connection_broke(), 0, "the same messages are not counted twice");
+        assert_eq!(outbox.connection_broke(0), 2);
+        assert_eq!(outbox.connection_broke(0), 0, "the same messages are not counted twice");
         drop(waiting);
-        assert_eq!(outbox.connection_broke(), 1);
+        let held = outbox.hold(b"x").unwrap();
+        assert_eq!(outbox.connection_broke(1), 1, "what was held was not written");
+        drop(held);
     }
 }

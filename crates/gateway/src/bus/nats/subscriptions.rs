@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use hubbub_websocket::Kind;
-use nats::{Client, Message, Subject};
+use nats::{Client, Message};
 use tokio::{runtime::Handle, sync::SetOnce, task::AbortHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -139,7 +139,7 @@ struct Feed {
 
 impl Feed {
     async fn run(mut self, client: Client) {
-        let subscribed = client.subscribe(Subject::from(self.room.subject().to_owned())).await;
+        let subscribed = client.subscribe(self.room.subject().clone()).await;
         // Only this task sets it.
         let _ = self.subscribed.requested.set(());
         // It fails only when the client has ended.

@@ -1,0 +1,171 @@
+//! What members say while NATS is away. It is kept here, and not by the NATS client, which would send it the moment
+//! its own connection stands: here it waits until the other gateways are heard again, too.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hubbub_websocket::Kind;
+use nats::{Client, Subject};
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{link::Link, outbox::Outbox, roll_call::RollCall, wire};
+use crate::events::bus::{BusEvents, LostBecause};
+
+/// Messages that may wait; their bytes have a bound of their own, in [`Outbox`](super::outbox::Outbox).
+const MAX_MESSAGES: usize = 2_048;
+
+/// How long the others are awaited. A gateway tries to connect at least once a second, so who has not come by then is
+/// more likely gone than late.
+const ROLL_CALL_LIMIT: Duration = Duration::from_secs(2);
+
+/// A message on its way to NATS.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) subject: Subject,
+    pub(super) kind: Kind,
+    pub(super) payload: Bytes,
+}
+
+/// What became of a message that was offered.
+#[derive(Debug)]
+pub(super) enum Offered {
+    /// It waits here.
+    Held,
+    /// No more may wait.
+    Full,
+    /// Nothing waits: it may go to NATS itself.
+    Open(Outgoing),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Hold {
+    closed: AtomicBool,
+    waiting: Mutex<VecDeque<Outgoing>>,
+    opened: Notify,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { closed: AtomicBool::new(true), waiting: Mutex::default(), opened: Notify::new() }
+    }
+}
+
+impl Hold {
+    /// The connection is away.
+    pub(super) fn close(&self) {
+        let _waiting = self.lock();
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Takes a message if messages have to wait, behind those that do.
+    pub(super) fn offer(&self, message: Outgoing) -> Offered {
+        if !self.is_closed() {
+            return Offered::Open(message);
+        }
+        let mut waiting = self.lock();
+        // Opened in the meantime, so nothing waits before this one.
+        if !self.is_closed() {
+            return Offered::Open(message);
+        }
+        if waiting.len() >= MAX_MESSAGES {
+            return Offered::Full;
+        }
+        waiting.push_back(message);
+        Offered::Held
+    }
+
+    /// The first that waits. When nothing waits any more, messages go to NATS themselves from now on.
+    fn next(&self) -> Option<Outgoing> {
+        let mut waiting = self.lock();
+        let next = waiting.pop_front();
+        if next.is_none() {
+            *waiting = VecDeque::new();
+            self.closed.store(false, Ordering::Release);
+            self.opened.notify_waiters();
+        }
+        next
+    }
+
+    /// Whether messages have to wait.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// How many messages wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Waits until nothing is held back.
+    pub(super) async fn opened(&self) {
+        let opened = self.opened.notified();
+        if self.is_closed() {
+            opened.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Outgoing>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends what was held, whenever NATS is back.
+pub(super) struct Release {
+    pub(super) client: Client,
+    pub(super) hold: Arc<Hold>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) link: Arc<Link>,
+    pub(super) roll_call: Arc<RollCall>,
+    pub(super) events: Arc<BusEvents>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Release {
+    pub(super) async fn run(self) {
+        let stop = self.stop.clone();
+        // What is still held then is lost with the gateway; its drain has waited for it before.
+        stop.run_until_cancelled(async {
+            loop {
+                self.link.stands().await;
+                tokio::select! {
+                    () = self.roll_call.complete() => {}
+                    () = sleep(ROLL_CALL_LIMIT) => self.events.unheard(self.roll_call.missing()),
+                    () = self.link.broken() => continue,
+                }
+                self.send_all().await;
+                self.link.broken().await;
+            }
+        })
+        .await;
+    }
+
+    async fn send_all(&self) {
+        while self.link.is_connected()
+            && let Some(Outgoing { subject, kind, payload }) = self.hold.next()
+        {
+            let sent = match kind {
+                Kind::Text => self.client.publish(subject, payload).await,
+                Kind::Binary => {
+                    self.client.publish_with_headers(subject, wire::binary_headers(), payload).await
+                }
+            };
+            match sent {
+                Ok(()) => {
+                    self.outbox.published();
+                    self.events.published();
+                }
+                // NATS may have come back with a smaller limit.
+                Err(_) => self.events.lost(LostBecause::TooLarge, 1),
+            }
+        }
+    }
+}
