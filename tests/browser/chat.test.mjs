@@ -60,7 +60,7 @@ test("a drain moves a page to the other gateway, and it misses nothing said afte
 
   first.child.kill("SIGTERM");
   await mover.state("waiting");
-  await mover.reason("The gateway is restarting");
+  await mover.reason("Moving to another gateway");
   await mover.state("open");
   assert.equal(await mover.handshakes(), 2, "one handshake before, one after");
   assert.equal(await first.ended, 0, "the gateway that drained ends in order");

@@ -58,7 +58,10 @@ function closeWords(code, { room, origin, maxMessageBytes, online }) {
     case 1011:
       return { title: "The gateway had a fault", detail: "It is not your doing." };
     case 1012:
-      return { title: "The gateway is restarting", detail: "Moving to another one." };
+      return {
+        title: "Moving to another gateway",
+        detail: "This one is restarting, or no longer serves the room.",
+      };
     case 1013:
       return {
         title: "The gateway asked for a pause",

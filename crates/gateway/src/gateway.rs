@@ -175,7 +175,8 @@ impl Gateway {
             Policies::Bucket => None,
         };
 
-        let engine = Engine::start(config.shards, engine_events).map_err(StartError::Shards)?;
+        let engine = Engine::start(config.shards, &config.pool, engine_events)
+            .map_err(StartError::Shards)?;
         rooms.observe(Arc::clone(&engine) as _);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let drain = Drain::new(config.drain);

@@ -9,9 +9,12 @@
 
 use std::os::unix::fs::symlink;
 
+use hubbub_api::{RoomPolicy, names::BUCKET, parse_rooms};
 use hubbub_testkit::{
-    Client, GatewayProcess, Member, Received, RoomsFile, chat_room, eventually, http, within,
+    Client, GatewayProcess, Member, NatsServer, Received, RoomsFile, chat_room, eventually, http,
+    within,
 };
+use nats::jetstream::{self, kv};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
 const LOBBY: &str = "/rooms/demo/lobby";
@@ -85,6 +88,59 @@ async fn members_without_an_origin_leave_when_one_is_required() {
     assert_eq!(program.ended().await, Some(4403));
     page.send("here").await;
     page.hears("here").await;
+}
+
+/// What a client meets whose room is given to another pool; another room's member notices nothing.
+async fn is_told_to_go(gateway: &GatewayProcess, mut moved: Client, stays: &Member) {
+    let Received::Close(Some((code, reason))) = moved.next_message().await else {
+        panic!("a close frame is owed");
+    };
+    assert_eq!(code, 1012, "{reason}");
+    assert!(reason.contains("another gateway"), "{reason}");
+    let refused = Client::join(gateway.listen(), LOBBY, A).await.expect_err("served elsewhere");
+    assert_eq!(refused.status, 421);
+    assert!(refused.body.contains("elsewhere"), "the pool is named: {}", refused.body);
+    stays.send("still here").await;
+    stays.hears("still here").await;
+    assert_eq!(gateway.find("connection ended unexpectedly"), None, "an operator asked for it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_given_to_another_pool_sends_its_members_there_with_1012() {
+    let other = chat_room("other", BOTH);
+    let (file, gateway) = start(&(chat_room("lobby", BOTH) + &other)).await;
+    let moved = Client::join(gateway.listen(), LOBBY, A).await.expect("served");
+    let stays = member(&gateway, OTHER, A).await;
+    let elsewhere = chat_room("lobby", &format!("{BOTH}, gateways: {{pool: elsewhere}}"));
+    file.replace(&(elsewhere + &other));
+    is_told_to_go(&gateway, moved, &stays).await;
+    // And back.
+    file.replace(&(chat_room("lobby", BOTH) + &other));
+    changes(&gateway, 2).await;
+    member(&gateway, LOBBY, A).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_given_to_another_pool_in_the_bucket_sends_its_members_there_too() {
+    let server = NatsServer::start().await;
+    let config = kv::Config { bucket: BUCKET.to_owned(), ..Default::default() };
+    let context = jetstream::new(server.client().await);
+    let store = context.create_key_value(config).await.unwrap();
+    let declared = parse_rooms(&(chat_room("lobby", BOTH) + &chat_room("other", BOTH))).unwrap();
+    let policies = declared.iter().map(|room| RoomPolicy::from_chat_room(room).unwrap());
+    let policies: Vec<RoomPolicy> = policies.collect();
+    let put = async |policy: &RoomPolicy| {
+        store.put(policy.room.policy_key(), policy.to_json().unwrap().into()).await.unwrap()
+    };
+    for policy in &policies {
+        put(policy).await;
+    }
+    let gateway = GatewayProcess::start(GATEWAY, &["--nats", &server.url()]).await;
+    eventually("the bucket is followed", || gateway.find("following the policies").is_some()).await;
+    let moved = Client::join(gateway.listen(), LOBBY, A).await.expect("served");
+    let stays = member(&gateway, OTHER, A).await;
+    put(&RoomPolicy { pool: "elsewhere".to_owned(), ..policies[0].clone() }).await;
+    is_told_to_go(&gateway, moved, &stays).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,6 +31,8 @@ pub enum Ending {
     OriginRevoked,
     /// The room is gone.
     RoomGone,
+    /// The room was given to another pool, whose gateways serve it now.
+    OtherPool,
     /// This gateway is going down and sent the member away in good order.
     Drained,
     /// This gateway went down before the member could be sent away in good order.
@@ -66,6 +68,7 @@ impl Ending {
             Self::PongTimeout => "pong_timeout",
             Self::OriginRevoked => "origin_revoked",
             Self::RoomGone => "room_gone",
+            Self::OtherPool => "other_pool",
             Self::Drained => "drained",
             Self::Cut => "cut",
             Self::NeverEntered => "never_entered",
@@ -84,7 +87,7 @@ impl Ending {
             Self::QueueFull | Self::PongTimeout => Some(1013),
             Self::OriginRevoked => Some(4403),
             Self::RoomGone => Some(4404),
-            Self::Drained => Some(1012),
+            Self::Drained | Self::OtherPool => Some(1012),
             Self::Fault => Some(1011),
             Self::PeerGone
             | Self::SocketFailed(_)
@@ -114,6 +117,9 @@ impl Ending {
             Self::PongTimeout => "no pong came in time".to_owned(),
             Self::OriginRevoked => "the room no longer allows this origin".to_owned(),
             Self::RoomGone => "the room is gone".to_owned(),
+            Self::OtherPool => {
+                "another gateway serves this room now; come back after a short wait".to_owned()
+            }
             Self::Drained => "this gateway is restarting; come back after a short wait".to_owned(),
             Self::Cut => "the drain's deadline passed".to_owned(),
             Self::NeverEntered => "the client left before its handshake was answered".to_owned(),
@@ -129,6 +135,7 @@ impl Ending {
             Self::PeerClosed(None | Some(1000 | 1001 | 1005))
                 | Self::OriginRevoked
                 | Self::RoomGone
+                | Self::OtherPool
                 | Self::Drained
                 | Self::NeverEntered
         )
@@ -150,7 +157,7 @@ impl Ending {
 
     /// Whether what the peer had sent before it learned of the close still reaches the room.
     pub(super) fn accepts_messages(self) -> bool {
-        matches!(self, Self::Drained)
+        matches!(self, Self::Drained | Self::OtherPool)
     }
 
     /// Whether the peer's bytes still make sense, so that its close frame can be awaited.

@@ -107,6 +107,8 @@ pub struct Departed {
 /// Shared by all shards.
 pub(crate) struct Shared {
     epoch: Instant,
+    /// The pool of this gateway; rooms of another one have no members here.
+    pool: String,
     bus: OnceLock<Arc<dyn Bus>>,
     population: Population,
     events: EngineEvents,
@@ -128,14 +130,19 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the shards' threads. Give it a bus before the first member enters.
+    /// Starts the shards' threads for a gateway of that pool. Give it a bus before the first member enters.
     ///
     /// # Errors
     ///
     /// When the system refuses a thread, an epoll instance or an eventfd.
-    pub fn start(shards: NonZeroUsize, events: EngineEvents) -> io::Result<Arc<Self>> {
+    pub fn start(
+        shards: NonZeroUsize,
+        pool: impl Into<String>,
+        events: EngineEvents,
+    ) -> io::Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             epoch: Instant::now(),
+            pool: pool.into(),
             bus: OnceLock::new(),
             population: Population::default(),
             events,

@@ -288,14 +288,7 @@ impl Shard {
             let soon = until.saturating_sub(self.now).min(1000);
             self.members[key as usize].close_at = self.now + self.random.u64(0..=soon);
         }
-        let refused = {
-            let local = &self.rooms[self.members[key as usize].room as usize];
-            if local.room.is_gone() {
-                Some(Ending::RoomGone)
-            } else {
-                self.revoked(key).then_some(Ending::OriginRevoked)
-            }
-        };
+        let refused = self.refused(key);
         self.guarded(key, |shard| {
             if let Some(ending) = refused {
                 shard.close(key, ending);
@@ -330,13 +323,20 @@ impl Shard {
         key.map_or_else(Vec::new, |key| self.rooms[*key as usize].members.clone())
     }
 
-    /// Whether the room's policy no longer admits this member.
-    fn revoked(&self, key: u32) -> bool {
+    /// Why the member may not stay in its room as it is declared now, if it may not.
+    fn refused(&self, key: u32) -> Option<Ending> {
         let member = &self.members[key as usize];
-        let policy = &self.rooms[member.room as usize].policy;
-        match &member.origin {
+        let LocalRoom { room, policy, .. } = &self.rooms[member.room as usize];
+        let revoked = match &member.origin {
             Some(origin) => !policy.origins().matches(origin),
             None => policy.declared().require_origin,
+        };
+        if room.is_gone() {
+            Some(Ending::RoomGone)
+        } else if revoked {
+            Some(Ending::OriginRevoked)
+        } else {
+            (policy.declared().pool != self.shared.pool).then_some(Ending::OtherPool)
         }
     }
 
@@ -347,8 +347,8 @@ impl Shard {
             if self.members[key as usize].socket.is_none() {
                 continue; // looked at when its socket comes
             }
-            if self.revoked(key) {
-                self.close(key, Ending::OriginRevoked);
+            if let Some(ending) = self.refused(key) {
+                self.close(key, ending);
             } else {
                 self.begin_heartbeat(key);
                 self.arm(key);
