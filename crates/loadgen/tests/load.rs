@@ -142,6 +142,7 @@ fn a_refusal_is_reported_with_its_status() {
     assert_eq!(report.connecting.connected, 0);
     let (reason, count) = report.connecting.failures.first_key_value().unwrap();
     assert!(reason.contains("403") && *count == MEMBERS, "{:?}", report.connecting.failures);
+    assert!(reason.contains("--origin"), "what may be wrong is said: {reason}");
     assert!(!report.verification.passed);
 }
 

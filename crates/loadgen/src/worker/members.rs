@@ -161,7 +161,14 @@ impl Worker<'_> {
                             ResponseError::Refused { status, .. } => Cause::Refused(status),
                             _ => Cause::Unreachable,
                         };
-                        self.connect_failed(local, &error.to_string(), cause);
+                        let mut reason = error.to_string();
+                        if cause == Cause::Refused(403) {
+                            reason.push_str(match self.plan.origin {
+                                None => ": does the room want an Origin header? give it one with --origin",
+                                Some(_) => ": does the room allow the page that --origin names?",
+                            });
+                        }
+                        self.connect_failed(local, &reason, cause);
                     }
                 }
             }
