@@ -211,8 +211,11 @@ impl Gateway {
                 let running = Arc::clone(&reports);
                 tracker.spawn(async move { running.run(client, reported, changed, token).await });
                 if source.is_none() {
-                    let bucket =
-                        BucketSource::new(bus.client().clone(), policy_events, Arc::clone(&health));
+                    let bucket = BucketSource::new(
+                        bus.client().clone(),
+                        Arc::clone(&policy_events),
+                        Arc::clone(&health),
+                    );
                     tracker.spawn(Box::new(bucket).run(Arc::clone(&rooms), stop.clone()));
                 }
                 (bus, reports)
@@ -225,6 +228,16 @@ impl Gateway {
 
         let entrance = Arc::new(Entrance {
             rooms: Arc::clone(&rooms),
+        if let Some(room) = config.default_room.clone() {
+            let (rooms, events) = (Arc::clone(&rooms), Arc::clone(&policy_events));
+            tracker.spawn(stop.clone().run_until_cancelled_owned(async move {
+                rooms.loaded().await;
+                if rooms.get(room.as_str()).is_none() {
+                    events.default_room_missing(&room);
+                }
+            }));
+        }
+
             engine,
             bus,
             elsewhere,

@@ -71,10 +71,13 @@ async fn room(State(public): State<Arc<Public>>, request: Request) -> Response {
 
 async fn default_room(State(public): State<Arc<Public>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    match &public.default_room {
-        Some(name) => visit(&public, name, &parts).await,
-        None => refuse(&public, Refusal::NoSuchPath, &parts),
+    let Some(name) = &public.default_room else {
+        return refuse(&public, Refusal::NoSuchPath, &parts);
+    };
+    if let Err(Refusal::NoSuchRoom) = public.entrance.room(name) {
+        return refuse(&public, Refusal::NoDefaultRoom { room: name.clone() }, &parts);
     }
+    visit(&public, name, &parts).await
 }
 
 async fn nothing(State(public): State<Arc<Public>>, request: Request) -> Response {

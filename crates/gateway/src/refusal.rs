@@ -32,6 +32,14 @@ pub enum Refusal {
         "no ChatRoom of this namespace and name is declared here; is the address spelled right?"
     )]
     NoSuchRoom,
+    /// The room that this address leads to is not declared.
+    #[error(
+        "this address leads to the room {room}, as --default-room says, and no such ChatRoom is declared here"
+    )]
+    NoDefaultRoom {
+        /// That room, `namespace/name`.
+        room: String,
+    },
     /// Nothing is at this path.
     #[error("nothing is here; rooms are at /rooms/{{namespace}}/{{name}}")]
     NoSuchPath,
@@ -77,6 +85,7 @@ impl Refusal {
             Self::Origin(OriginRefusal::Malformed(_)) => "origin_malformed",
             Self::Origin(OriginRefusal::NotAllowed) => "origin_not_allowed",
             Self::NoSuchRoom => "no_such_room",
+            Self::NoDefaultRoom { .. } => "no_default_room",
             Self::NoSuchPath => "no_such_path",
             Self::OtherPool { .. } => "other_pool",
             Self::RoomFull => "room_full",
@@ -92,7 +101,9 @@ impl Refusal {
         match self {
             Self::Handshake(error) => error.status(),
             Self::Origin(_) => StatusCode::FORBIDDEN,
-            Self::NoSuchRoom | Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::NoSuchRoom | Self::NoDefaultRoom { .. } | Self::NoSuchPath => {
+                StatusCode::NOT_FOUND
+            }
             Self::OtherPool { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::RoomFull | Self::GatewayFull | Self::Draining | Self::NotReady => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -116,7 +127,7 @@ impl Refusal {
         match self {
             Self::Handshake(_) => "Not an acceptable WebSocket handshake",
             Self::Origin(_) => "Origin not allowed",
-            Self::NoSuchRoom => "No such room",
+            Self::NoSuchRoom | Self::NoDefaultRoom { .. } => "No such room",
             Self::NoSuchPath => "Nothing here",
             Self::OtherPool { .. } => "Served elsewhere",
             Self::RoomFull => "Room full",

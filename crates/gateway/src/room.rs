@@ -300,11 +300,17 @@ impl Rooms {
         self.loaded.load(Ordering::Acquire)
     }
 
+    /// Waits until [`Rooms::is_loaded`].
+    pub async fn loaded(&self) {
+        // The sender lives as long as this table.
+        let _ = self.revisions().wait_for(|_| self.is_loaded()).await;
+    }
+
     /// Says that the table is complete up to `revision` of its source. It may go back: a bucket that was made anew
     /// counts from the beginning.
     pub fn set_revision(&self, revision: u64) {
-        self.revision.send_replace(revision);
         self.loaded.store(true, Ordering::Release);
+        self.revision.send_replace(revision);
     }
 
     /// The highest revision of the source that is in force here; 0 for sources that count none.

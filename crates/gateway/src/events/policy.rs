@@ -1,5 +1,6 @@
 //! What happens to the declarations of rooms.
 
+use hubbub_api::RoomName;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -112,6 +113,14 @@ impl PolicyEvents {
     /// The bucket is followed.
     pub fn source_followed(&self, rooms: usize, revision: u64) {
         info!(rooms, revision, "following the policies");
+    }
+
+    /// The rooms are known, and the one that `/ws` should lead to is not among them.
+    pub fn default_room_missing(&self, room: &RoomName) {
+        warn!(
+            %room,
+            "the room of --default-room is not declared: /ws answers 404 until it is"
+        );
     }
 
     /// How many contents or values were refused.
