@@ -2,18 +2,24 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread::available_parallelism};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::{Resettable, styling},
+};
 use hubbub_api::{RoomName, WireDuration, is_dns_label, names::DEFAULT_POOL};
 use hubbub_telemetry::LogFormat;
 
 use crate::{
     bus::nats::NatsOptions,
+    descriptors,
     drain::DrainTimes,
     gateway::{Config, Policies},
 };
 
-/// File descriptors that are not for members: listeners, epoll, NATS, files, and handshakes under way.
-const RESERVED_DESCRIPTORS: u64 = 256;
+/// Shards that are allowed for each core, and on the smallest machine, so that one configuration fits several. A shard
+/// is a thread that is always busy or asleep: more of them than cores only take turns.
+const SHARDS_A_CORE: usize = 4;
+const SHARDS_ANYWHERE: usize = 16;
 
 const STYLES: styling::Styles = styling::Styles::styled()
     .header(styling::AnsiColor::Green.on_default().bold())
@@ -48,6 +54,25 @@ pub struct Cli {
     /// How to serve.
     #[command(flatten)]
     pub serve: Serve,
+}
+
+impl Cli {
+    /// Reads the command line of this process, and ends it where help is asked for or something is wrong.
+    #[must_use]
+    pub fn read() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// A variable that is set to nothing counts as one that is not set: that is how compose files and charts leave one out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command =
+        command.mut_args(|argument| match argument.get_env().and_then(std::env::var_os) {
+            Some(value) if value.is_empty() => argument.env(Resettable::Reset),
+            _ => argument,
+        });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// What can be done instead of serving.
@@ -117,7 +142,7 @@ pub struct Serve {
     pub policies: Option<PolicyKind>,
 
     /// The room that is also served at /ws, for clients that know one address
-    #[arg(long, env = "HUBBUB_DEFAULT_ROOM", value_name = "NAMESPACE/NAME", value_parser = room)]
+    #[arg(long, env = "HUBBUB_DEFAULT_ROOM", value_name = "NAMESPACE/NAME")]
     pub default_room: Option<RoomName>,
 
     /// The pool this gateway belongs to; it serves the rooms that name this pool
@@ -162,8 +187,8 @@ pub struct Serve {
     )]
     pub drain_deadline: WireDuration,
 
-    /// Threads that write to sockets [default: one a core]
-    #[arg(long, env = "HUBBUB_SHARDS", value_name = "NUMBER", help_heading = "Limits")]
+    /// Threads that write to sockets, at most four a core, and 16 on any machine [default: one a core]
+    #[arg(long, env = "HUBBUB_SHARDS", value_name = "NUMBER", value_parser = shards, help_heading = "Limits")]
     pub shards: Option<NonZeroUsize>,
 
     /// Connections this gateway may have [default: what its limit of open files allows]
@@ -323,7 +348,9 @@ impl Serve {
         if gateway.is_empty() || gateway.len() > 253 || !gateway.chars().all(visible) {
             return Err(CliError::GatewayId(gateway));
         }
-        let max_connections = self.max_connections.unwrap_or_else(connections_allowed);
+        let open_files = descriptors::raise_limit();
+        let max_connections =
+            self.max_connections.unwrap_or_else(|| descriptors::connections(open_files));
         if max_connections == 0 {
             return Err(CliError::NoConnections);
         }
@@ -340,11 +367,9 @@ impl Serve {
                 window: *self.drain_window,
                 deadline: *self.drain_deadline,
             },
-            shards: self
-                .shards
-                .or_else(|| available_parallelism().ok())
-                .unwrap_or(NonZeroUsize::MIN),
+            shards: self.shards.unwrap_or_else(cores),
             max_connections,
+            open_files,
             room_metrics: self.room_metrics,
         })
     }
@@ -379,20 +404,6 @@ impl Nats {
     }
 }
 
-/// As many as the limit of open files allows, after raising it as far as it goes.
-fn connections_allowed() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    files.map_or(usize::MAX, |files| {
-        usize::try_from(files.saturating_sub(RESERVED_DESCRIPTORS).max(1)).unwrap_or(usize::MAX)
-    })
-}
-
 /// The host's name, which in a container is the pod's. Elsewhere several gateways may share a host, and two of one name
 /// would not hear each other's reports, so the process id is added.
 fn own_name() -> String {
@@ -416,8 +427,21 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-fn room(text: &str) -> Result<RoomName, String> {
-    text.parse().map_err(|error| format!("{error}; write it as namespace/name, such as demo/lobby"))
+/// The cores that this process may use.
+fn cores() -> NonZeroUsize {
+    available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn shards(text: &str) -> Result<NonZeroUsize, String> {
+    let cores = cores().get();
+    let most = SHARDS_ANYWHERE.max(cores.saturating_mul(SHARDS_A_CORE));
+    let given = text.parse().ok().filter(|shards: &NonZeroUsize| shards.get() <= most);
+    given.ok_or_else(|| {
+        format!(
+            "must be 1 to {most}: each shard is a thread, and more of them than cores ({cores} here) only take turns; \
+             without the flag there is one a core"
+        )
+    })
 }
 
 fn pool(text: &str) -> Result<String, String> {
@@ -431,8 +455,6 @@ fn pool(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn serve(flags: &[&str]) -> Result<Config, String> {
@@ -488,11 +510,28 @@ mod tests {
             (&["--rooms", "a", "--max-connections", "0"], "at least 1"),
             (&["--rooms", "a", "--gateway-id", "a b"], "white space"),
             (&["--rooms", "a", "--nats-user", "u"], "--nats"),
-            (&["--rooms", "a", "--shards", "0"], "--shards"),
+            (&["--rooms", "a", "--shards", "0"], "must be 1 to "),
+            (&["--rooms", "a", "--shards", "1000000"], "more of them than cores"),
             (&["--roms", "a"], "--rooms"),
         ] {
             let error = serve(flags).expect_err(&format!("{flags:?}"));
             assert!(error.contains(words), "{flags:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_room_written_wrong_is_told_once() {
+        for room in ["lobby", "Demo/lobby", "demo/Lobby"] {
+            let error = serve(&["--rooms", "a", "--default-room", room]).unwrap_err();
+            let sentence = room.parse::<RoomName>().unwrap_err().to_string();
+            assert!(error.contains(&sentence), "{error}");
+            assert_eq!(error.matches("such as").count(), sentence.matches("such as").count());
+        }
+    }
+
+    #[test]
+    fn some_more_shards_than_cores_are_taken() {
+        let config = serve(&["--rooms", "a", "--shards", "16"]).unwrap();
+        assert_eq!(config.shards.get(), 16);
     }
 }

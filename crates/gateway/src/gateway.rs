@@ -65,6 +65,8 @@ pub struct Config {
     pub shards: NonZeroUsize,
     /// Connections that this gateway may have.
     pub max_connections: usize,
+    /// The limit of open files, of which each connection needs one; none for no limit.
+    pub open_files: Option<u64>,
     /// Whether metrics by room are exported.
     pub room_metrics: bool,
 }
@@ -226,8 +228,6 @@ impl Gateway {
             tracker.spawn(Box::new(files).run(Arc::clone(&rooms), stop.clone()));
         }
 
-        let entrance = Arc::new(Entrance {
-            rooms: Arc::clone(&rooms),
         if let Some(room) = config.default_room.clone() {
             let (rooms, events) = (Arc::clone(&rooms), Arc::clone(&policy_events));
             tracker.spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -238,6 +238,8 @@ impl Gateway {
             }));
         }
 
+        let entrance = Arc::new(Entrance {
+            rooms: Arc::clone(&rooms),
             engine,
             bus,
             elsewhere,

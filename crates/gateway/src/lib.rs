@@ -7,7 +7,7 @@
 pub mod admin;
 pub mod bus;
 pub mod cli;
-
+pub mod descriptors;
 pub mod drain;
 pub mod drain_hook;
 pub mod engine;

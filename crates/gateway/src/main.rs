@@ -3,7 +3,6 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use hubbub_gateway::{
     cli::{Cli, Command, Serve},
     drain_hook,
@@ -18,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let ended = match cli.command {
         None => serve(cli.serve).await,
         Some(Command::Check { files }) => check(&files),

@@ -5,6 +5,7 @@ use std::{io::Write as _, net::SocketAddr};
 use hubbub_api::RoomPolicy;
 
 use crate::{
+    descriptors,
     gateway::{Config, Gateway, Policies},
     policy::files::FilesError,
 };
@@ -21,6 +22,7 @@ pub struct Summary {
     policies: String,
     shards: usize,
     max_connections: usize,
+    open_files: Option<u64>,
     default_room: Option<String>,
 }
 
@@ -45,12 +47,23 @@ impl Summary {
             },
             shards: config.shards.get(),
             max_connections: config.max_connections,
+            open_files: config.open_files,
             default_room: config.default_room.as_ref().map(ToString::to_string),
         }
     }
 
     /// Says what is served and where: one log line, and for people on a terminal the addresses to open.
     pub fn tell(&self, gateway: &Gateway, for_people: bool) {
+        let carried = descriptors::connections(self.open_files);
+        if self.max_connections > carried {
+            tracing::warn!(
+                max_connections = self.max_connections,
+                open_files = self.open_files,
+                carried,
+                "--max-connections is more than the limit of open files carries, and handshakes over that will fail: \
+                 raise the limit (ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in Docker) or lower --max-connections",
+            );
+        }
         let (listen, admin) = (gateway.address(), gateway.admin_address());
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -9,7 +9,11 @@
 
 use std::process::{Command, Output};
 
-use hubbub_testkit::{GatewayProcess, Member, OPEN, RoomsFile, chat_room};
+use clap::CommandFactory as _;
+use hubbub_gateway::cli::Cli;
+use hubbub_testkit::{
+    GatewayProcess, Member, OPEN, RoomsFile, chat_room, eventually, http, within,
+};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
 
@@ -183,4 +187,69 @@ async fn the_environment_does_as_well_as_flags() {
     let gateway = GatewayProcess::start_command(command).await;
     assert_eq!(gateway.find("serving").expect("it serves")["gateway"], "by-env");
     Member::join(gateway.listen(), "/ws", None).await.expect("the default room is served");
+}
+
+/// The program on free ports, with a JSON log, started by a shell that first does as `before` says.
+fn after(before: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), GATEWAY]);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--log-format", "json"]).args(arguments);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_variable_that_is_set_to_nothing_counts_as_not_set() {
+    let file = RoomsFile::lobby(OPEN);
+    let variables: Vec<String> = Cli::command()
+        .get_arguments()
+        .filter_map(|argument| Some(argument.get_env()?.to_str()?.to_owned()))
+        .collect();
+    assert!(variables.iter().any(|name| name == "HUBBUB_NATS"));
+    let empty = format!("export {}=", variables.join("= "));
+    let rooms = file.path().to_string_lossy().into_owned();
+    let gateway = GatewayProcess::start_command(after(&empty, &["--rooms", &rooms])).await;
+    let told = gateway.find("serving").expect("it serves");
+    assert_eq!(
+        (told["bus"].as_str(), told["pool"].as_str()),
+        (Some("in-process"), Some("default"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_connections_than_files_may_be_open_are_warned_about() {
+    let file = RoomsFile::lobby(OPEN);
+    let rooms = file.path().to_string_lossy().into_owned();
+    for (connections, warned) in [("1000", true), ("44", false)] {
+        let flags = ["--rooms", &rooms, "--max-connections", connections];
+        let gateway = GatewayProcess::start_command(after("ulimit -n 300", &flags)).await;
+        let warning = "--max-connections is more than the limit of open files carries";
+        let told = gateway.log().into_iter().find(|line| line.contains(warning));
+        assert_eq!(told.is_some(), warned, "{told:?}");
+        if let Some(told) = told {
+            assert!(told.contains("\"open_files\":300") && told.contains("ulimit"), "{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_default_room_that_is_not_declared_is_told_at_start_and_at_its_address() {
+    let file = RoomsFile::lobby(OPEN);
+    let gateway =
+        GatewayProcess::start(GATEWAY, &file.flags(&["--default-room", "demo/later"])).await;
+    let warning = "the room of --default-room is not declared: /ws answers 404 until it is";
+    eventually("it is told", || gateway.find(warning).is_some()).await;
+    assert_eq!(gateway.find(warning).expect("told")["room"], "demo/later");
+    let answer = http::get(gateway.listen(), "/ws").await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.body.contains("demo/later") && answer.body.contains("--default-room"));
+
+    file.replace(&(chat_room("lobby", OPEN) + &chat_room("later", OPEN)));
+    within("the room is served", async {
+        while Member::join(gateway.listen(), "/ws", None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(gateway.find_all(warning).len(), 1);
 }
