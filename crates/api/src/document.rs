@@ -174,15 +174,15 @@ impl Reader<'_> {
             return None;
         };
         if let Some((kind, place)) = top_text(node, "kind").filter(|(kind, _)| *kind != KIND) {
-            let message = match suggest::nearest(kind, [KIND]) {
-                Some(near) => format!("is {}: did you mean {near}?", quoted(kind)),
-                None => format!(
+            let Some(near) = suggest::nearest(kind, [KIND]) else {
+                let message = format!(
                     "is {}, and only ChatRoom documents belong in this file: move this one to another",
                     quoted(kind)
-                ),
+                );
+                self.refuse(place, "kind", message);
+                return None;
             };
-            self.refuse(place, "kind", message);
-            return None;
+            self.refuse(place, "kind", format!("is {}: did you mean {near}?", quoted(kind)));
         }
         if let Some((version, place)) =
             top_text(node, "apiVersion").filter(|(version, _)| *version != API_VERSION)

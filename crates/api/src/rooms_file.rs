@@ -57,8 +57,8 @@ impl std::error::Error for Problem {}
 /// Reads and checks a file of rooms. The namespace defaults to `default`.
 ///
 /// # Errors
-/// Everything that is wrong with the file, in the order of its lines, up to a hundred problems. After an error of syntax
-/// the rest of the file is not looked at.
+/// Everything that is wrong with the file, in the order of its lines and columns, up to a hundred problems. After an error
+/// of syntax, or a document that nests too deep, the rest of the file is not looked at.
 pub fn parse_rooms(text: &str) -> Result<Vec<ChatRoom>, Vec<Problem>> {
     Ok(parse_rooms_with_lines(text)?.into_iter().map(|(room, _)| room).collect())
 }
@@ -81,10 +81,8 @@ pub fn parse_rooms_with_lines(text: &str) -> Result<Vec<(ChatRoom, usize)>, Vec<
         documents += 1;
         match document {
             Ok(node) => read_document(&node, &mut declared, &mut problems),
-            Err(error) => {
-                problems.push(syntax_problem(text, &error));
-                break;
-            }
+            // The reader goes on with the next document where it can tell where that begins.
+            Err(error) => problems.push(syntax_problem(text, &error)),
         }
         if problems.len() > MAX_PROBLEMS {
             break;
@@ -100,7 +98,7 @@ pub fn parse_rooms_with_lines(text: &str) -> Result<Vec<(ChatRoom, usize)>, Vec<
         let placed = declared.into_iter().map(|Declared { room, place }| (room, place.line));
         return Ok(placed.collect());
     }
-    problems.sort_by_key(|problem| problem.line);
+    problems.sort_by_key(|problem| (problem.line, problem.column));
     if problems.len() > MAX_PROBLEMS {
         problems.truncate(MAX_PROBLEMS);
         let line = problems.last().map_or(1, |problem| problem.line);

@@ -190,6 +190,47 @@ fn everything_that_is_wrong_is_told_at_once_in_order() {
 }
 
 #[test]
+fn no_document_hides_what_is_wrong_with_the_others() {
+    let faulty = ROOM.replace("lobby", "L");
+    let name = |line: usize| {
+        format!(
+            "{line}: metadata.name: must be a DNS label, because it becomes part of a NATS subject: 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends"
+        )
+    };
+    for (other, problem) in [
+        (
+            "kind: Deployment\nspec: {a: 1}",
+            "1: kind: is \"Deployment\", and only ChatRoom documents",
+        ),
+        ("kind: Deployment\n? {a: b}\n: c", "2: this is not YAML"),
+        ("- a\n- b", "1: must be a ChatRoom document"),
+        ("hello", "1: must be a ChatRoom document"),
+    ] {
+        let problems = problems(&format!("{other}\n---\n{faulty}"));
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].starts_with(problem), "{problems:?}");
+        assert_eq!(problems[1], name(other.lines().count() + 5));
+    }
+    // A word away from the right kind, the document is meant for us.
+    assert_eq!(
+        problems(&faulty.replace("kind: ChatRoom", "kind: Chatroom")),
+        ["2: kind: is \"Chatroom\": did you mean ChatRoom?".to_owned(), name(4)]
+    );
+}
+
+#[test]
+fn what_is_wrong_on_one_line_is_told_from_left_to_right() {
+    assert_eq!(
+        with("  limits: {burst: 0, colour: red, sendQueue: 1.5}\n"),
+        [
+            "8: spec.limits.burst: must be 1 to 1000000 messages",
+            "8: spec.limits.colour: is not a field: remove it (the fields here are maxConnections, maxMessageBytes, sendQueue, messagesPerSecond, burst)",
+            "8: spec.limits.sendQueue: must be a whole number, not a decimal number",
+        ]
+    );
+}
+
+#[test]
 fn a_rule_that_reads_what_is_broken_is_silent() {
     // min is above the default of max, but max is what nobody can know.
     assert_eq!(
