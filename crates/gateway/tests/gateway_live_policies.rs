@@ -154,7 +154,8 @@ async fn a_smaller_message_limit_holds_for_open_connections() {
     file.replace(&chat_room("lobby", &format!("{BOTH}, limits: {{maxMessageBytes: 200}}")));
     changes(&gateway, 1).await;
     large.send(&text).await.unwrap();
-    assert_eq!(large.close_code().await, Some(1009));
+    let told = "the message is larger than the 200 bytes that the room takes".to_owned();
+    assert_eq!(large.next_message().await, Received::Close(Some((1009, told))));
     stays.send("short").await;
     stays.hears("short").await;
     assert_eq!(stays.count(), 2, "the message over the limit reached nobody");

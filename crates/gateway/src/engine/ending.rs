@@ -13,8 +13,10 @@ pub enum Ending {
     PeerGone,
     /// The socket failed.
     SocketFailed(io::ErrorKind),
-    /// The peer broke RFC 6455, or sent a message over the room's limit.
+    /// The peer broke RFC 6455, or sent a message in too many fragments.
     Protocol(ProtocolError),
+    /// The message is larger than the room's `maxMessageBytes`, which these are.
+    TooLargeForRoom(u32),
     /// The message is larger than the bus carries.
     TooLargeForBus(usize),
     /// More control frames than anybody needs.
@@ -52,6 +54,14 @@ impl Ending {
         }
     }
 
+    /// The ending of a connection whose bytes make no sense, or too big a message in a room that takes so many bytes.
+    pub(super) fn of_bytes(error: ProtocolError, max_message_bytes: u32) -> Self {
+        match error {
+            ProtocolError::MessageTooBig => Self::TooLargeForRoom(max_message_bytes),
+            error => Self::Protocol(error),
+        }
+    }
+
     /// A stable name, for logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -60,6 +70,7 @@ impl Ending {
             Self::PeerGone => "peer_gone",
             Self::SocketFailed(_) => "socket_failed",
             Self::Protocol(error) => error.reason(),
+            Self::TooLargeForRoom(_) => ProtocolError::MessageTooBig.reason(),
             Self::TooLargeForBus(_) => "too_large_for_bus",
             Self::ControlFlood => "control_flood",
             Self::MessageTimeout => "message_timeout",
@@ -82,7 +93,7 @@ impl Ending {
         match self {
             Self::PeerClosed(code) => code,
             Self::Protocol(error) => Some(error.close_code()),
-            Self::TooLargeForBus(_) => Some(1009),
+            Self::TooLargeForRoom(_) | Self::TooLargeForBus(_) => Some(1009),
             Self::ControlFlood | Self::MessageTimeout => Some(1008),
             Self::QueueFull | Self::PongTimeout => Some(1013),
             Self::OriginRevoked => Some(4403),
@@ -105,6 +116,9 @@ impl Ending {
             Self::PeerGone => "the connection ended without a close frame".to_owned(),
             Self::SocketFailed(kind) => format!("the socket failed: {kind}"),
             Self::Protocol(error) => error.to_string(),
+            Self::TooLargeForRoom(limit) => {
+                format!("the message is larger than the {limit} bytes that the room takes")
+            }
             Self::TooLargeForBus(limit) => {
                 format!("the message is larger than the {limit} bytes that the bus carries")
             }
@@ -162,6 +176,6 @@ impl Ending {
 
     /// Whether the peer's bytes still make sense, so that its close frame can be awaited.
     pub(super) fn can_read_on(self) -> bool {
-        !matches!(self, Self::Protocol(_) | Self::Fault)
+        !matches!(self, Self::Protocol(_) | Self::TooLargeForRoom(_) | Self::Fault)
     }
 }

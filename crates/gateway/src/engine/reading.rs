@@ -104,7 +104,7 @@ impl Shard {
                 Ok(Some(event)) => event,
                 Ok(None) => break Next::Continue,
                 Err(error) => {
-                    self.close(key, Ending::Protocol(error));
+                    self.close(key, Ending::of_bytes(error, limit));
                     break Next::Stop;
                 }
             };
