@@ -1,7 +1,7 @@
 //! Accepting connections and speaking HTTP on them, until one becomes a member's socket.
 //!
 //! The loop is our own because the framework's has neither header timeout nor a way to take the socket back. A request
-//! head must be complete within five seconds and fit in 16 KiB. After a handshake was answered the bare socket
+//! head must be complete within five seconds and fit in 16 KiB, and is given up at twice that. After a handshake was answered the bare socket
 //! goes to the engine; no HTTP state stays behind.
 
 use std::{
@@ -36,8 +36,12 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const TAKE_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes and fields of a request head. Browsers with many cookies stay below 8 KiB.
-const HEAD_BYTES: usize = 16 * 1024;
-const HEAD_FIELDS: usize = 64;
+pub(crate) const HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const HEAD_FIELDS: usize = 64;
+
+/// Up to so many times that, a head is read, so that its refusal can be put in words: what goes beyond is answered by
+/// the HTTP library, with a bare status.
+const HEAD_ROOM: usize = 2;
 
 /// Connections that may wait to be accepted. With the runtime's default of 128 a burst of clients waits a second for a
 /// resent SYN.
@@ -155,8 +159,8 @@ async fn converse(
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .max_headers(HEAD_FIELDS)
-        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEAD_FIELDS * HEAD_ROOM)
+        .max_buf_size(HEAD_BYTES * HEAD_ROOM)
         .serve_connection(TokioIo::new(Impatient::new(socket, TAKE_TIME)), service);
     let finished = {
         let talk = poll_fn(|context| connection.poll_without_shutdown(context));

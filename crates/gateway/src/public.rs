@@ -8,15 +8,21 @@ use std::{fmt::Write as _, sync::Arc};
 use axum::{
     Json, Router,
     extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
     response::{Html, IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use hubbub_websocket::handshake::{self, HandshakeError};
 use serde::Serialize;
 
 use crate::{
-    entrance::Entrance, events::HttpEvents, listener::Door, page, refusal::Refusal, room::Room,
+    entrance::Entrance,
+    events::HttpEvents,
+    listener::{Door, HEAD_BYTES, HEAD_FIELDS},
+    page,
+    refusal::Refusal,
+    room::Room,
 };
 
 const ROOMS: &str = "/rooms/";
@@ -61,9 +67,34 @@ pub fn router(public: Arc<Public>) -> Router {
         .route("/ws", any(default_room))
         .fallback(nothing)
         .with_state(public)
+        .layer(from_fn_with_state(Arc::clone(&public), only_small_heads))
 }
 
 async fn room(State(public): State<Arc<Public>>, request: Request) -> Response {
+async fn only_small_heads(
+    State(public): State<Arc<Public>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.headers().len() <= HEAD_FIELDS && head_bytes(&request) <= HEAD_BYTES {
+        return next.run(request).await;
+    }
+    let (parts, _) = request.into_parts();
+    let mut response = refuse(&public, Refusal::HeadTooLarge, &parts);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The bytes of a request's head as it came over the wire, but for white space that nobody needs.
+fn head_bytes(request: &Request) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let field = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    line + request.headers().iter().map(field).sum::<usize>() + "\r\n".len()
+}
+
     let (parts, _) = request.into_parts();
     let name = parts.uri.path().strip_prefix(ROOMS).unwrap_or_default().to_owned();
     visit(&public, &name, &parts).await

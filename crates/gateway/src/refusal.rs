@@ -11,6 +11,8 @@ use hubbub_api::OriginRefusal;
 use hubbub_websocket::handshake::HandshakeError;
 use serde::Serialize;
 
+use crate::listener::{HEAD_BYTES, HEAD_FIELDS};
+
 /// Seconds after which a refused client should try again when the room or the gateway is full.
 const RETRY_FULL: u64 = 30;
 
@@ -24,6 +26,12 @@ pub enum Refusal {
     /// The request is no acceptable handshake.
     #[error("{0}")]
     Handshake(HandshakeError),
+    /// The request's head has more bytes or fields than any client needs.
+    #[error(
+        "the head of the request has more than {} KiB or {HEAD_FIELDS} fields; are there many cookies for this host?",
+        HEAD_BYTES / 1024
+    )]
+    HeadTooLarge,
     /// The origin keeps it out.
     #[error("{0}")]
     Origin(OriginRefusal),
@@ -80,6 +88,7 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Handshake(error) => error.reason(),
+            Self::HeadTooLarge => "head_too_large",
             Self::Origin(OriginRefusal::Missing) => "origin_missing",
             Self::Origin(OriginRefusal::Repeated) => "origin_repeated",
             Self::Origin(OriginRefusal::Malformed(_)) => "origin_malformed",
@@ -100,6 +109,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Handshake(error) => error.status(),
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::NoSuchRoom | Self::NoDefaultRoom { .. } | Self::NoSuchPath => {
                 StatusCode::NOT_FOUND
@@ -126,6 +136,7 @@ impl Refusal {
     pub fn title(&self) -> &'static str {
         match self {
             Self::Handshake(_) => "Not an acceptable WebSocket handshake",
+            Self::HeadTooLarge => "Request too large",
             Self::Origin(_) => "Origin not allowed",
             Self::NoSuchRoom | Self::NoDefaultRoom { .. } => "No such room",
             Self::NoSuchPath => "Nothing here",
