@@ -157,7 +157,6 @@ impl Gateway {
         let http_events = Arc::new(HttpEvents::register(&mut registry));
         let drain_events = DrainEvents::register(&mut registry);
         let engine_events = EngineEvents::register(&mut registry);
-        let bus_events = Arc::new(BusEvents::register(&mut registry));
         let policy_events = Arc::new(PolicyEvents::register(&mut registry));
         let health = Arc::new(PolicyHealth::default());
 
@@ -186,6 +185,8 @@ impl Gateway {
         let (bus, elsewhere): (Arc<dyn Bus>, Arc<dyn Elsewhere>) = match &config.nats {
             None => (Arc::new(LocalBus::new(sink)), Arc::new(Alone)),
             Some(options) => {
+                // Without NATS there is nothing that they could tell, and a 0 would look like an outage.
+                let bus_events = Arc::new(BusEvents::register(&mut registry));
                 let bus = NatsBus::connect(
                     options,
                     sink,

@@ -35,7 +35,7 @@ impl Summary {
             pool: config.pool.clone(),
             bus: match &config.nats {
                 None => "in-process".to_owned(),
-                Some(_) => "nats".to_owned(),
+                Some(nats) => nats.shown_servers(),
             },
             policies: match &config.policies {
                 Policies::Files(paths) => {

@@ -70,6 +70,7 @@ async fn metrics_are_open_metrics_and_count_what_happens() {
     let kind = answer.header("content-type").unwrap_or_default();
     assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
     assert!(answer.body.ends_with("# EOF\n"));
+    assert!(!answer.body.contains("hubbub_gateway_bus_"), "without NATS nothing is told of it");
     let mut described = std::collections::BTreeSet::new();
     for line in answer.body.lines().filter(|line| *line != "# EOF") {
         if let Some(comment) = line.strip_prefix("# ") {

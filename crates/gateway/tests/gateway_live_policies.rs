@@ -136,6 +136,7 @@ async fn a_room_given_to_another_pool_in_the_bucket_sends_its_members_there_too(
         put(policy).await;
     }
     let gateway = GatewayProcess::start(GATEWAY, &["--nats", &server.url()]).await;
+    assert_eq!(gateway.find("serving").expect("it serves")["bus"], server.url());
     eventually("the bucket is followed", || gateway.find("following the policies").is_some()).await;
     let moved = Client::join(gateway.listen(), LOBBY, A).await.expect("served");
     let stays = member(&gateway, OTHER, A).await;

@@ -97,7 +97,7 @@ pub struct NatsOptions {
 impl fmt::Debug for NatsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsOptions")
-            .field("servers", &self.servers.split(',').map(without_login).collect::<Vec<_>>())
+            .field("servers", &self.shown_servers())
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
@@ -108,6 +108,12 @@ impl NatsOptions {
     #[must_use]
     pub fn new(servers: impl Into<String>, name: impl Into<String>) -> Self {
         Self { servers: servers.into(), name: name.into(), ..Self::default() }
+    }
+
+    /// The servers as they may be shown: without users, passwords and tokens.
+    #[must_use]
+    pub fn shown_servers(&self) -> String {
+        self.servers.split(',').map(|url| without_login(url.trim())).collect::<Vec<_>>().join(",")
     }
 
     /// Checks everything that can be checked without a server.
@@ -336,6 +342,8 @@ mod tests {
         );
         assert!(!shown.contains("s3cret"), "{shown}");
         assert!(shown.contains("nats://h"), "{shown}");
+        let several = NatsOptions::new("nats://u:p@a:1, b,t0ken@c ,tls://d", "gw");
+        assert_eq!(several.shown_servers(), "nats://a:1,b,c,tls://d");
     }
 
     #[test]
