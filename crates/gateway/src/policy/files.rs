@@ -127,8 +127,7 @@ impl FilesSource {
         let policies = contents.policies().and_then(|declared| compile(declared, &self.paths))?;
         let changes = rooms.replace(policies);
         rooms.set_revision(0);
-        self.health.set(Vec::new());
-        self.events.faults(0);
+        self.health.refused(Vec::new(), &self.events);
         self.events.applied(rooms.len(), changes);
         Ok(changes)
     }
@@ -153,8 +152,7 @@ impl FilesSource {
         if let Err(FilesError(problems)) = self.apply(&contents, rooms) {
             let faults: Vec<String> = problems.iter().map(ToString::to_string).collect();
             self.events.files_refused(&faults);
-            self.events.faults(faults.len());
-            self.health.set(faults);
+            self.health.refused(faults, &self.events);
         }
     }
 }

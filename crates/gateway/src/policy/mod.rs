@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::room::Rooms;
+use crate::{events::policy::PolicyEvents, room::Rooms};
 
 pub mod files;
 pub mod nats;
@@ -31,6 +31,12 @@ impl PolicyHealth {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These declarations are refused right now, each by a line, and no others: told here and counted by the metric.
+    fn refused(&self, faults: Vec<String>, events: &PolicyEvents) {
+        events.faults(faults.len());
+        self.set(faults);
     }
 
     fn set(&self, faults: Vec<String>) {

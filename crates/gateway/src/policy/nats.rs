@@ -274,11 +274,10 @@ impl BucketSource {
         if self.view.listed {
             rooms.set_revision(self.view.revision());
         }
-        self.events.faults(self.view.refused.len());
         let fault = |(key, (revision, fault)): (&String, &(u64, String))| {
             format!("{key} at revision {revision}: {fault}")
         };
-        self.health.set(self.view.refused.iter().map(fault).collect());
+        self.health.refused(self.view.refused.iter().map(fault).collect(), &self.events);
     }
 }
 
