@@ -108,11 +108,44 @@ test("a page whose gateway is gone says so, and a person can bring it back at on
   front.behind.push(await site.gateway());
   await visitor.page.getByRole("button", { name: "Connect now" }).press("Enter");
   await visitor.state("open");
+  assert.equal(await visitor.page.getByRole("alert").innerText(), "", "connected, so that is over");
   assert.equal(await visitor.handshakes(), 3);
   // The button that had the focus is gone; the focus is where one writes, with the text still there.
   await visitor.page.keyboard.press("Enter");
   await visitor.page.clock.runFor(1_000);
   await visitor.sees("kept while away");
+});
+
+test("the first message after a quiet while brings the member count up to date", async (t) => {
+  const site = await Site.create(t);
+  await site.declare({ "demo/lobby": { allowedOrigins: ["*"] } });
+  const { origin } = await site.gateway();
+  const visitor = await Visitor.open(t, browser, origin + PATH, { fakeClock: true });
+  const heard = new Promise((resolve) => {
+    visitor.page.on("websocket", (socket) => socket.on("framereceived", resolve));
+  });
+  await visitor.page.reload();
+  await visitor.page.getByText("1 member", { exact: true }).waitFor();
+  const asked = () => visitor.requests.filter((address) => address.includes("?origin=")).length;
+  let before = asked();
+  // From here on the page's time goes by only as this test says, in all less than until the next regular question.
+  await visitor.page.clock.pauseAt(Date.now() + 3_600_000);
+  await until("the question that was due is asked", () => asked() > before);
+  before = asked();
+  const other = await Visitor.open(t, browser, origin + PATH);
+  await other.state("open");
+  await visitor.page.clock.runFor(100);
+  assert.equal(await visitor.page.getByText("2 members", { exact: true }).count(), 0);
+
+  await other.write("hello");
+  await heard;
+  let gone = 0;
+  await until("the count is right", async () => {
+    if (gone < 2_000) await visitor.page.clock.runFor(100);
+    gone += 100;
+    return visitor.page.getByText("2 members", { exact: true }).isVisible();
+  });
+  assert.equal(asked(), before + 1);
 });
 
 test("a message whose copy never came back is kept, and can be sent again", async (t) => {

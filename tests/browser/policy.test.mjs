@@ -154,7 +154,8 @@ describe("after a refused handshake", () => {
 
 describe("a verdict", () => {
   test("keeps what has the right type", () => {
-    const body = { accepted: true, room: "demo/lobby", members: 12, maxMessageBytes: 512 };
+    const facts = { members: 12, maxMessageBytes: 512, requireOrigin: true };
+    const body = { accepted: true, room: "demo/lobby", ...facts };
     assert.deepEqual(readVerdict(200, null, body), {
       ...body,
       status: 200,
@@ -171,6 +172,7 @@ describe("a verdict", () => {
       assert.equal(verdict.accepted, false);
       assert.equal(verdict.status, 502);
       assert.equal(verdict.members, undefined);
+      assert.equal(verdict.requireOrigin, false);
       assert.equal(verdict.retryAfter, undefined);
     }
   });

@@ -47,6 +47,38 @@ test("a refused origin is named, with what would let it in", async (t) => {
   assert.ok(reason.includes("spec.allowedOrigins"), reason);
   await assertGivenUp(visitor);
   assert.equal(await visitor.handshakes(), 1);
+  for (const control of [visitor.page.getByLabel("Message", { exact: true }), visitor.page.locator("#send")]) {
+    assert.ok(await control.isDisabled(), "there is nobody to write to");
+  }
+});
+
+test("who writes when the origin is taken off the list keeps text and focus", async (t) => {
+  const { site, front } = await one(t, (origin) => ({ allowedOrigins: [origin] }));
+  const visitor = await Visitor.open(t, browser, front.origin + PATH);
+  await visitor.state("open");
+  const box = visitor.page.getByLabel("Message", { exact: true });
+  await box.fill("half a sen");
+  await site.declare({ "demo/lobby": { allowedOrigins: [ELSEWHERE] } });
+  await visitor.state("closed");
+  assert.ok(await box.isDisabled());
+  assert.equal(await visitor.page.evaluate(() => document.activeElement.id), "now");
+  await site.declare({ "demo/lobby": { allowedOrigins: [front.origin] } });
+  await until("the gateway has the list", async () => (await verdict(front)).accepted);
+  await visitor.page.keyboard.press("Enter");
+  await visitor.state("open");
+  assert.ok(await box.isEnabled());
+  await visitor.page.keyboard.type("tence");
+  await visitor.page.keyboard.press("Enter");
+  await visitor.sees("half a sentence");
+});
+
+test("the page says that a program must send an origin where the room requires one", async (t) => {
+  const { site, front } = await one(t, () => ({ allowedOrigins: ["*"] }));
+  const visitor = await Visitor.open(t, browser, front.origin + PATH);
+  const remark = visitor.page.getByText("must send an Origin header");
+  await remark.waitFor();
+  await site.declare({ "demo/lobby": { allowedOrigins: ["*"], requireOrigin: false } });
+  await remark.waitFor({ state: "hidden" });
 });
 
 test("after the room lets the origin in, a person can try again", async (t) => {

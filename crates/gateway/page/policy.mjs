@@ -148,6 +148,7 @@ export function readVerdict(status, retryAfter, body) {
     room: text(given.room),
     members: count(given.members),
     maxMessageBytes: count(given.maxMessageBytes),
+    requireOrigin: given.requireOrigin === true,
   };
 }
 

@@ -6,6 +6,10 @@ import { History } from "./history.mjs";
 
 /** How often the member count is asked for while somebody can see it. */
 const ASK_EVERY_MS = 5_000;
+/** The second time after joining: by then the gateways have told each other who has come. */
+const ASK_AGAIN_MS = 2_500;
+/** The first message after a quiet while often means a new member; all who hear it ask spread over this span. */
+const ASK_SOON_MS = 1_000;
 const ASK_TIMEOUT_MS = 5_000;
 
 const at = (id) => document.getElementById(id);
@@ -31,7 +35,10 @@ const connection = new Connection({
   ask,
   context: () => ({ room, origin, maxMessageBytes, online: navigator.onLine }),
   onState: showState,
-  onMessage: (data) => history.received(data),
+  onMessage: (data) => {
+    history.received(data);
+    askSoon();
+  },
 });
 
 // === The room's facts: name, members, limit ===
@@ -55,7 +62,10 @@ async function ask() {
 }
 
 function learn(verdict) {
-  if (verdict.room) showRoom(verdict.room);
+  if (verdict.room) {
+    showRoom(verdict.room);
+    at("programs").hidden = !verdict.requireOrigin;
+  }
   if (verdict.maxMessageBytes !== undefined && verdict.maxMessageBytes !== maxMessageBytes) {
     maxMessageBytes = verdict.maxMessageBytes;
     showCount();
@@ -75,15 +85,24 @@ function showRoom(name) {
 }
 
 let askTimer;
-function keepAsking() {
+function askAfter(wait) {
+  clearTimeout(askTimer);
+  askTimer = setTimeout(keepAsking, wait);
+}
+function keepAsking(next = ASK_EVERY_MS) {
   clearTimeout(askTimer);
   if (state.name !== "open" || document.hidden) return;
-  ask().then(() => {
-    clearTimeout(askTimer);
-    askTimer = setTimeout(keepAsking, ASK_EVERY_MS);
-  });
+  ask().then(() => askAfter(next));
 }
-document.addEventListener("visibilitychange", keepAsking);
+document.addEventListener("visibilitychange", () => keepAsking());
+
+// In a busy room nothing is asked but what is asked anyway.
+let heardAt = 0;
+function askSoon() {
+  const quiet = Date.now() - heardAt > ASK_EVERY_MS;
+  heardAt = Date.now();
+  if (quiet) askAfter(Math.random() * ASK_SOON_MS);
+}
 
 // === The state of the connection ===
 
@@ -104,11 +123,13 @@ function showState(next) {
   }
   showBanner(next);
   if (next.name !== "open") at("members").hidden = true;
+  // It told that there was no connection, or stands to be judged anew.
+  if (next.name === "open" && tooLong() === 0) showProblem("");
   if (next.name === "open" && next.again) {
     history.note("Reconnected. What was said in between is not shown here.");
   }
   say(next);
-  keepAsking();
+  keepAsking(ASK_AGAIN_MS);
 }
 
 function showBanner({ name, title, detail }) {
@@ -116,12 +137,23 @@ function showBanner({ name, title, detail }) {
   if (name === "connecting") return;
   const shown = name === "waiting" || name === "closed";
   const button = at("now");
-  if (!shown && document.activeElement === button) textBox.focus();
+  const focus = document.activeElement;
   at("banner").hidden = !shown;
-  if (!shown) return;
+  letWrite(name !== "closed");
+  if (!shown) {
+    if (focus === button) textBox.focus();
+    return;
+  }
   at("banner-title").textContent = title;
   at("banner-detail").textContent = detail;
   button.textContent = name === "closed" ? "Try again" : "Connect now";
+  if (name === "closed" && at("composer").contains(focus)) button.focus();
+}
+
+// Where the page does not come back by itself there is nobody to write to; a text begun stays in sight.
+function letWrite(may) {
+  textBox.disabled = at("send").disabled = !may;
+  textBox.placeholder = may ? "Write a message" : "Not in the room";
 }
 
 function showCountdown() {

@@ -48,6 +48,7 @@ struct Verdict<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     members: Option<u64>,
     max_message_bytes: u32,
+    require_origin: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,11 +67,10 @@ pub fn router(public: Arc<Public>) -> Router {
         .route("/rooms/{namespace}/{name}", any(room))
         .route("/ws", any(default_room))
         .fallback(nothing)
-        .with_state(public)
         .layer(from_fn_with_state(Arc::clone(&public), only_small_heads))
+        .with_state(public)
 }
 
-async fn room(State(public): State<Arc<Public>>, request: Request) -> Response {
 async fn only_small_heads(
     State(public): State<Arc<Public>>,
     request: Request,
@@ -95,6 +95,7 @@ fn head_bytes(request: &Request) -> usize {
     line + request.headers().iter().map(field).sum::<usize>() + "\r\n".len()
 }
 
+async fn room(State(public): State<Arc<Public>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let name = parts.uri.path().strip_prefix(ROOMS).unwrap_or_default().to_owned();
     visit(&public, &name, &parts).await
@@ -186,13 +187,15 @@ fn describe(public: &Public, name: &str, parts: &Parts) -> Response {
 }
 
 fn verdict_of<'a>(public: &Public, room: &'a Room, refusal: Option<&Refusal>) -> Verdict<'a> {
+    let policy = room.policy();
     let admitted = !matches!(refusal, Some(Refusal::Origin(_)));
     Verdict {
         room: room.name().as_str(),
         path: room.name().path(),
         accepted: refusal.is_none(),
         members: admitted.then(|| public.entrance.members(room)),
-        max_message_bytes: room.policy().declared().limits.max_message_bytes,
+        max_message_bytes: policy.declared().limits.max_message_bytes,
+        require_origin: policy.declared().require_origin,
         status: refusal.map(|refusal| refusal.status().as_u16()),
         reason: refusal.map(Refusal::reason),
         title: refusal.map(Refusal::title),
