@@ -9,7 +9,7 @@ use crate::origin::{Origin, OriginError};
 
 /// One compiled entry of an allowlist. Two that allow the same origins are equal, however they were spelled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct OriginPattern(Pattern);
+pub(crate) struct OriginPattern(Pattern);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Pattern {
@@ -57,7 +57,7 @@ impl OriginPattern {
     ///
     /// # Errors
     /// When it is neither an origin, nor `null`, nor a wildcard before a host name, nor `*`.
-    pub fn parse(text: &str) -> Result<Self, PatternFault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternFault> {
         if text == "*" {
             return Ok(Self(Pattern::Any));
         }
@@ -76,15 +76,8 @@ impl OriginPattern {
         }
     }
 
-    /// Whether this is `*`.
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.0 == Pattern::Any
-    }
-
     /// Whether the origin is allowed by this entry.
-    #[must_use]
-    pub fn matches(&self, origin: &Origin) -> bool {
+    fn matches(&self, origin: &Origin) -> bool {
         match &self.0 {
             Pattern::Any => true,
             Pattern::Exact(allowed) => allowed == origin,
@@ -132,7 +125,7 @@ impl AllowedOrigins {
         let mut errors = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             match OriginPattern::parse(entry.as_ref()) {
-                Ok(pattern) if pattern.is_any() && entries.len() > 1 => {
+                Ok(OriginPattern(Pattern::Any)) if entries.len() > 1 => {
                     errors.push(PatternError { index, fault: PatternFault::AnyNotAlone });
                 }
                 Ok(pattern) => patterns.push(pattern),

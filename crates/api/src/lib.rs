@@ -42,7 +42,7 @@ mod rooms_file;
 pub mod rules;
 mod suggest;
 
-pub use allowed::{AllowedOrigins, OriginPattern, OriginRefusal, PatternError, PatternFault};
+pub use allowed::{AllowedOrigins, OriginRefusal, PatternError, PatternFault};
 pub use chat_room::{
     API_GROUP, API_VERSION, ChatRoom, ChatRoomSpec, Gateways, Heartbeat, KIND, Metadata, RoomLimits,
 };

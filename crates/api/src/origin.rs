@@ -114,12 +114,6 @@ impl Origin {
         Ok(Self(Some(Tuple { scheme: scheme.into(), host: parse_host(host)?.into(), port })))
     }
 
-    /// Whether this is `null`.
-    #[must_use]
-    pub fn is_null(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// The scheme in lower case, such as `https`; none for `null`.
     #[must_use]
     pub fn scheme(&self) -> Option<&str> {

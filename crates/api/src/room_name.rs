@@ -115,15 +115,6 @@ impl RoomName {
         Self::split(key, '.')
     }
 
-    /// Reads the subject of a room's messages.
-    ///
-    /// # Errors
-    /// When it is not `hubbub.room.` and two DNS labels joined by one dot.
-    pub fn from_subject(subject: &str) -> Result<Self, NameError> {
-        let key = subject.strip_prefix(SUBJECT_ROOM_PREFIX).ok_or(NameError::Shape('.'))?;
-        Self::from_policy_key(key)
-    }
-
     fn split(text: &str, separator: char) -> Result<Self, NameError> {
         let (namespace, name) = text.split_once(separator).ok_or(NameError::Shape(separator))?;
         Self::new(namespace, name)

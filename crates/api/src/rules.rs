@@ -72,8 +72,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// A policy from the wire.
-    #[must_use]
-    pub fn of_policy(policy: &'a RoomPolicy) -> Self {
+    pub(crate) fn of_policy(policy: &'a RoomPolicy) -> Self {
         Self {
             namespace: policy.room.namespace(),
             name: policy.room.name(),

@@ -91,7 +91,6 @@ fn every_attack_through_the_name_is_refused() {
         }
         for key in [format!("demo.{attack}"), format!("{attack}.lobby")] {
             assert!(RoomName::from_policy_key(&key).is_err(), "{key:?}");
-            assert!(RoomName::from_subject(&format!("hubbub.room.{key}")).is_err(), "{key:?}");
         }
     }
 }
@@ -115,11 +114,10 @@ fn a_name_has_one_spelling_in_each_place() {
     assert_eq!(room.policy_key(), "demo.lobby-2");
     assert_eq!("demo/lobby-2".parse(), Ok(room.clone()));
     assert_eq!(RoomName::from_policy_key("demo.lobby-2"), Ok(room.clone()));
-    assert_eq!(RoomName::from_subject("hubbub.room.demo.lobby-2"), Ok(room.clone()));
     assert_eq!(serde_json::to_string(&room).unwrap(), r#""demo/lobby-2""#);
     assert_eq!(serde_json::from_str::<RoomName>(r#""demo/lobby-2""#).unwrap(), room);
     assert_eq!("demo".parse::<RoomName>(), Err(NameError::Shape('/')));
-    assert_eq!(RoomName::from_subject("hubbub.report.demo.lobby"), Err(NameError::Shape('.')));
+    assert_eq!(RoomName::from_policy_key("demo/lobby"), Err(NameError::Shape('.')));
 }
 
 #[test]
