@@ -1,12 +1,7 @@
 //! The wall clock jumps by an hour, forward and back, while members are in a room: only the monotonic clock counts.
 //! Needs libfaketime.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{path::PathBuf, process::Command};
 

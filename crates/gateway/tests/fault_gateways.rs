@@ -1,11 +1,6 @@
 //! Gateways killed, and all their clients coming back at once; and what is left after much coming and going.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 

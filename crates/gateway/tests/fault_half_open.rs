@@ -1,11 +1,6 @@
 //! Clients whose network goes away without a word: no FIN, no reset. Needs root, and `ip` of iproute2.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{
     process::Command,

@@ -1,12 +1,7 @@
 //! A gateway in a memory cage of 64 MiB: who does not read is evicted long before memory runs out, and the others miss
 //! nothing. Needs root and the kernel's memory cgroups (either version).
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{
     os::unix::process::CommandExt as _,

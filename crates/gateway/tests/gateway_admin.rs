@@ -1,11 +1,6 @@
 //! The admin port of the real program, and what the public port tells those who only look.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{GatewayProcess, Member, OPEN, RoomsFile, chat_room, eventually, http};
 use serde_json::Value;

@@ -1,11 +1,6 @@
 //! The command line of the real program: what it accepts, what it says, and how it ends.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::process::{Command, Output};
 

@@ -1,11 +1,6 @@
 //! The drain of the real program: who begins it, what members get, when it ends and with which exit code.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{process::Command, time::Duration};
 

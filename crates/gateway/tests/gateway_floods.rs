@@ -1,12 +1,7 @@
 //! Clients that take more than their share: of memory, of time, of places. The gateway stays small, and whoever keeps
 //! to the rules does not notice.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{
     Client, GatewayProcess, Handshake, Received, RoomsFile, http, raise_descriptors, within,

@@ -1,12 +1,7 @@
 //! Frames that break the protocol or a room's limit, against the real gateway: each sender gets the close code that it
 //! is owed, before the connection ends, and nobody else notices.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::time::Duration;
 

@@ -1,12 +1,7 @@
 //! Opening handshakes, good and bad, against the real gateway: each gets the status, the headers and the reason that it
 //! is owed, before anything is upgraded.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{
     GatewayProcess, Handshake, RoomsFile,

@@ -1,12 +1,7 @@
 //! Who is taken out of a room by the real program: peers that are silent, that do not read, or that vanish. Each of
 //! them is logged once, with its cause, and nobody else notices.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::time::Duration;
 

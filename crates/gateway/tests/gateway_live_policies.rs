@@ -1,11 +1,6 @@
 //! The rooms file changed under open connections of the real program.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::os::unix::fs::symlink;
 

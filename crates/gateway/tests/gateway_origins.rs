@@ -1,11 +1,6 @@
 //! The origin table, as real handshakes: who comes in, who does not, and what a refused page is told.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{GatewayProcess, Handshake, RoomsFile};
 use serde_json::Value;

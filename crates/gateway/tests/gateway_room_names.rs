@@ -1,12 +1,7 @@
 //! Room names that mean something to a file system, a URL or NATS: none leads anywhere, and nothing of them reaches
 //! the bus.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{
     Client, GatewayProcess, Handshake, NatsServer, Received, RoomsFile, http, within,

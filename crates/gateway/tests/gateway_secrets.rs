@@ -1,11 +1,6 @@
 //! What a client tells in confidence stays between it and the gateway.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{Client, GatewayProcess, Handshake, Received, RoomsFile, eventually, http};
 

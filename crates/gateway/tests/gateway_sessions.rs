@@ -1,11 +1,6 @@
 //! Messages through the real program: byte for byte, to all, in order, and nothing missed by who has joined.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use std::sync::{
     Arc,
