@@ -213,7 +213,7 @@ def bars(results):
     yield "MB held per slow member", held, at_most(0.3), "≤ 0.3", 2
     with_slow, without = ours("slow-12", p99), ours("slow-none", p99)
     yield "p99 of the others ÷ without slow ones", with_slow and without and with_slow / without, at_most(1.3), "≤ 1.3", 2
-    seen = [worst(name, server, faults) for name in SCENARIOS for server in ("ours", "ours2")]
+    seen = [worst(name, server, faults) for name in SCENARIOS for server in ("ours", "ours-nats", "ours2")]
     seen = [count for count in seen if count is not None]
     yield "deliveries missing, doubled, reordered, misrouted or corrupt, all runs", sum(seen) if seen else None, at_most(0), "none", 0
 

@@ -41,7 +41,7 @@ def ladder(rate, servers):
 
 
 WITH_COLLECTING = ("ours", "gorilla", "floor", "floor5")
-PAIR = ("ours", "ours2")
+PAIR = ("ours", "ours-nats", "ours2")
 
 SCENARIOS = {scenario.name: scenario for scenario in (
     Scenario("a50", "one room × 1,000, 50 messages a second", 1000, rate=50, publishers=10),
@@ -54,11 +54,11 @@ SCENARIOS = {scenario.name: scenario for scenario in (
     ladder(3200, ("ours", "floor5")),
     Scenario("churn", "500 members in 50 rooms, 1,000 of them leave and 1,000 join a second", 10, 50,
              options=("--churn", "1000")),
-    Scenario("le", "100 rooms × 20, 5 messages a second each, over one gateway and over two", 20, 100, rate=5,
-             servers=PAIR),
-    Scenario("e1", "one room × 1,000, 50 messages a second, over one gateway and over two", 1000, rate=50,
+    Scenario("le", "100 rooms × 20, 5 messages a second each, over one gateway, alone and with NATS, and over two", 20, 100,
+             rate=5, servers=PAIR),
+    Scenario("e1", "one room × 1,000, 50 messages a second, over one gateway, alone and with NATS, and over two", 1000, rate=50,
              publishers=10, servers=PAIR),
-    Scenario("e100", "100 rooms × 20, 20 messages a second each, over one gateway and over two", 20, 100, rate=20,
+    Scenario("e100", "100 rooms × 20, 20 messages a second each, over one gateway, alone and with NATS, and over two", 20, 100, rate=20,
              servers=PAIR),
     Scenario("idle-one", "10,000 members of one room: connect at once, idle, then 10 messages a second", 10000,
              rate=10, duration="5s", options=("--idle", "3s", "--tail", "30s")),

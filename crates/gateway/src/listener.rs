@@ -1,8 +1,8 @@
 //! Accepting connections and speaking HTTP on them, until one becomes a member's socket.
 //!
 //! The loop is our own because the framework's has neither header timeout nor a way to take the socket back. A request
-//! head must be complete within five seconds and fit in 16 KiB, and is given up at twice that. After a handshake was answered the bare socket
-//! goes to the engine; no HTTP state stays behind.
+//! head must be complete within five seconds and fit in 16 KiB, and is given up at twice that. After a handshake was
+//! answered the bare socket goes to the engine; no HTTP state stays behind.
 
 use std::{
     convert::Infallible,
