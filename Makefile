@@ -94,6 +94,11 @@ fuzz: ## The fuzz targets, FUZZ_SECONDS each (60)
 fmt: ## Format the Rust sources
 	@$(CARGO) fmt --all
 
+.PHONY: crds
+crds: ## Write the definition of the resource ChatRoom anew from the Rust types
+	@$(CARGO) run --locked --quiet --package hubbub-operator -- crd > manifests/crds/.chatrooms.yaml
+	@mv manifests/crds/.chatrooms.yaml manifests/crds/chatrooms.yaml
+
 .PHONY: bench
 bench: ## Measure speed and memory with hubbub-load (some minutes; wants a quiet machine)
 	@HUBBUB_NATS_SERVER=$$(scripts/nats-server); export HUBBUB_NATS_SERVER; $(STEP) "benchmarks" bench/run $(ARGS)

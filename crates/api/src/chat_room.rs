@@ -79,6 +79,7 @@ fn default_namespace() -> String {
 
 /// What is wanted of a room. Only `allowedOrigins` has no default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatRoomSpec {
     /// The origins whose pages may join, as scheme://host or scheme://host:port, compared after parsing. `https://*.example.com` allows any
@@ -119,6 +120,7 @@ impl ChatRoomSpec {
 
 /// Which gateways serve a room, and how many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Gateways {
     /// The pool of gateways that serves the room, a DNS label. Rooms of one pool share its gateways; a pool of its own
@@ -140,6 +142,7 @@ impl Default for Gateways {
 
 /// What a room and each of its members may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoomLimits {
     /// Connections of the whole room, over all gateways; the next handshake gets 503 with Retry-After.
@@ -169,6 +172,7 @@ impl Default for RoomLimits {
 
 /// How members that went away are found: a ping every `pingPeriod`, and out after `pongWait` without a pong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Heartbeat {
     /// How long a member may be silent before it is closed.

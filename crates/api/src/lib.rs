@@ -26,12 +26,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! This crate does no I/O and knows neither Kubernetes' client nor NATS'.
+//! This crate does no I/O and knows neither Kubernetes' client nor NATS'. With the feature `kubernetes` it has the resource as
+//! the API server knows it, its status and its definition; the gateway is built without.
 
 mod allowed;
 mod chat_room;
 mod document;
 mod duration;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod names;
 mod node;
 mod origin;
@@ -52,3 +55,4 @@ pub use policy::{POLICY_SCHEMA, PolicyError, RoomPolicy};
 pub use report::{GatewayReport, REPORT_SCHEMA, ReportError};
 pub use room_name::{NameError, RoomName, is_dns_label};
 pub use rooms_file::{MAX_ROOMS_BYTES, Problem, parse_rooms, parse_rooms_with_lines};
+pub use suggest::nearest;

@@ -7,10 +7,10 @@ use clap::{
     builder::{Resettable, styling},
 };
 use hubbub_api::{RoomName, WireDuration, is_dns_label, names::DEFAULT_POOL};
+use hubbub_nats::NatsFlags;
 use hubbub_telemetry::LogFormat;
 
 use crate::{
-    bus::nats::NatsOptions,
     descriptors,
     drain::DrainTimes,
     gateway::{Config, Policies},
@@ -155,7 +155,7 @@ pub struct Serve {
 
     /// How to reach NATS.
     #[command(flatten)]
-    pub nats: Nats,
+    pub nats: NatsFlags,
 
     /// How long a draining gateway still serves handshakes, because load balancers learn late
     #[arg(
@@ -212,82 +212,6 @@ pub struct Serve {
     /// How log lines look
     #[arg(long, env = "HUBBUB_LOG_FORMAT", value_enum, default_value_t = Format::Auto, value_name = "FORMAT", help_heading = "Telemetry")]
     pub log_format: Format,
-}
-
-/// How to reach NATS.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "NATS")]
-pub struct Nats {
-    /// NATS servers, as nats://host:4222 or tls://host, with commas between; without it rooms live in this gateway alone
-    #[arg(long = "nats", env = "HUBBUB_NATS", value_name = "URL")]
-    pub url: Option<String>,
-
-    /// A credentials file (.creds) with JWT and seed
-    #[arg(
-        long = "nats-credentials",
-        env = "HUBBUB_NATS_CREDENTIALS",
-        value_name = "FILE",
-        requires = "url"
-    )]
-    pub credentials: Option<PathBuf>,
-
-    /// A user name; goes with --nats-password
-    #[arg(long = "nats-user", env = "HUBBUB_NATS_USER", value_name = "NAME", requires = "url")]
-    pub user: Option<String>,
-
-    /// The user's password; better given by the environment
-    #[arg(
-        long = "nats-password",
-        env = "HUBBUB_NATS_PASSWORD",
-        hide_env_values = true,
-        value_name = "WORD",
-        requires = "url"
-    )]
-    pub password: Option<String>,
-
-    /// A token; better given by the environment
-    #[arg(
-        long = "nats-token",
-        env = "HUBBUB_NATS_TOKEN",
-        hide_env_values = true,
-        value_name = "WORD",
-        requires = "url"
-    )]
-    pub token: Option<String>,
-
-    /// A file with the seed of an nkey
-    #[arg(
-        long = "nats-nkey-seed",
-        env = "HUBBUB_NATS_NKEY_SEED",
-        value_name = "FILE",
-        requires = "url"
-    )]
-    pub nkey_seed: Option<PathBuf>,
-
-    /// PEM certificates to trust instead of the system's
-    #[arg(long = "nats-ca", env = "HUBBUB_NATS_CA", value_name = "FILE", requires = "url")]
-    pub ca: Option<PathBuf>,
-
-    /// A PEM certificate to show; goes with --nats-key
-    #[arg(
-        long = "nats-certificate",
-        env = "HUBBUB_NATS_CERTIFICATE",
-        value_name = "FILE",
-        requires = "url"
-    )]
-    pub certificate: Option<PathBuf>,
-
-    /// The PEM key of --nats-certificate
-    #[arg(long = "nats-key", env = "HUBBUB_NATS_KEY", value_name = "FILE", requires = "url")]
-    pub key: Option<PathBuf>,
-
-    /// Refuse to talk to NATS without TLS
-    #[arg(long = "nats-tls", env = "HUBBUB_NATS_TLS", requires = "url")]
-    pub tls: bool,
-
-    /// Begin with TLS instead of waiting for the server's offer
-    #[arg(long = "nats-tls-first", env = "HUBBUB_NATS_TLS_FIRST", requires = "url")]
-    pub tls_first: bool,
 }
 
 /// Flags that are right one by one, but not together.
@@ -384,23 +308,6 @@ impl Serve {
             None if !nats => Err(CliError::NoRooms),
             Some(PolicyKind::Nats) | None => Ok(Policies::Bucket),
         }
-    }
-}
-
-impl Nats {
-    fn options(self, gateway: &str) -> Option<NatsOptions> {
-        let mut options = NatsOptions::new(self.url?, gateway);
-        options.credentials = self.credentials;
-        options.user = self.user;
-        options.password = self.password;
-        options.token = self.token;
-        options.nkey_seed = self.nkey_seed;
-        options.ca = self.ca;
-        options.client_certificate = self.certificate;
-        options.client_key = self.key;
-        options.require_tls = self.tls;
-        options.tls_first = self.tls_first;
-        Some(options)
     }
 }
 

@@ -27,13 +27,12 @@ use crate::{
 mod echo;
 mod hold;
 mod link;
-mod options;
 mod outbox;
 mod roll_call;
 mod subscriptions;
 mod wire;
 
-pub use options::{NatsOptions, NatsOptionsError};
+pub use hubbub_nats::{NatsOptions, NatsOptionsError};
 pub use roll_call::RollCall;
 
 use echo::{Echo, Keeper};

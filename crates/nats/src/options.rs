@@ -23,7 +23,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
 const RECONNECT_DELAY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Messages that the client buffers while NATS is away or slow.
-pub(super) const BUFFERED_MESSAGES: usize = 2048;
+const BUFFERED_MESSAGES: usize = 2048;
 
 /// Why the options cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +121,7 @@ impl NatsOptions {
     /// # Errors
     ///
     /// The first thing that cannot work, and how to mend it.
-    pub(super) fn prepare(&self) -> Result<(Vec<ServerAddr>, ConnectOptions), NatsOptionsError> {
+    pub fn prepare(&self) -> Result<(Vec<ServerAddr>, ConnectOptions), NatsOptionsError> {
         let servers = self.servers()?;
         let options = ConnectOptions::new()
             .name(&self.name)
@@ -268,7 +268,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<(), NatsOptionsError>
 }
 
 /// A URL as it may be shown: what stands before the `@` is secret.
-pub(super) fn without_login(url: &str) -> String {
+fn without_login(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         (None, Some((_, host))) => host.to_owned(),
