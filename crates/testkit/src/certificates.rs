@@ -23,12 +23,7 @@ impl Certificates {
     #[must_use]
     pub fn make() -> Self {
         let directory = tempfile::tempdir().expect("a directory for certificates");
-        let mut params = CertificateParams::new(Vec::new()).expect("an authority without names");
-        params.distinguished_name.push(rcgen::DnType::CommonName, "hubbub test authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().expect("a key");
-        let authority = CertifiedIssuer::self_signed(params, key).expect("a signed authority");
+        let authority = authority("hubbub test authority");
         let made = Self { directory };
         write(&made.authority(), &authority.pem());
         made.issue(&authority, "server", ExtendedKeyUsagePurpose::ServerAuth);
@@ -87,6 +82,16 @@ impl Certificates {
     }
 }
 
-fn write(path: &Path, text: &str) {
+/// A new authority that signs itself.
+pub(crate) fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).expect("an authority without names");
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().expect("a key");
+    CertifiedIssuer::self_signed(params, key).expect("a signed authority")
+}
+
+pub(crate) fn write(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a writable temporary directory");
 }

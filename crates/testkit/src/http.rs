@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -58,7 +58,14 @@ impl Answer {
 ///
 /// When the server cannot be reached or never answers.
 pub async fn request(server: SocketAddr, bytes: &[u8]) -> Answer {
-    let mut socket = TcpStream::connect(server).await.expect("the server listens");
+    exchange(TcpStream::connect(server).await.expect("the server listens"), bytes).await
+}
+
+/// The same over a socket that is connected.
+pub(crate) async fn exchange(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    bytes: &[u8],
+) -> Answer {
     // A server may refuse before it has read everything.
     let _ = socket.write_all(bytes).await;
     let mut answer = Vec::new();

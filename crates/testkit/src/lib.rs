@@ -1,7 +1,8 @@
 //! What the tests of several crates share: a real `nats-server` under the test's control ([`NatsServer`]), certificates
 //! for it ([`Certificates`]), the real gateway program ([`GatewayProcess`]) and its rooms ([`RoomsFile`]), a WebSocket
 //! client that also misbehaves ([`Client`]), one that does not and lives in the background ([`Member`]), requests that
-//! are not as they should be ([`Handshake`]), and awaiting a condition ([`eventually`]).
+//! are not as they should be ([`Handshake`]), a real Kubernetes control plane ([`ControlPlane`], or the user's own
+//! cluster by [`Cluster`]), and awaiting a condition ([`eventually`]).
 //!
 //! Everything here panics with the reason when it cannot do its work, as a test would. Nothing of it ships.
 
@@ -10,9 +11,12 @@
 mod await_condition;
 mod certificates;
 mod client;
+mod cluster;
+mod control_plane;
 mod gateway_process;
 mod handshake;
 pub mod http;
+mod kubectl;
 mod member;
 mod nats_server;
 mod rooms_file;
@@ -20,8 +24,11 @@ mod rooms_file;
 pub use await_condition::{GIVE_UP, eventually, within};
 pub use certificates::Certificates;
 pub use client::{Client, Received};
+pub use cluster::{Cluster, Namespace};
+pub use control_plane::{AuditEvent, ControlPlane, Controllers};
 pub use gateway_process::{GatewayProcess, raise_descriptors};
 pub use handshake::Handshake;
+pub use kubectl::Kubectl;
 pub use member::Member;
 pub use nats_server::{Auth, JetStream, NatsConfig, NatsServer, Tls};
 pub use rooms_file::{OPEN, RoomsFile, chat_room};
