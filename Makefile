@@ -37,6 +37,14 @@ run: ## Build the gateway and serve the example rooms on http://localhost:8080 (
 build: ## Build every crate (development profile)
 	@$(STEP) "build" $(CARGO) build --locked --workspace
 
+.PHONY: cluster
+cluster: ## A Kubernetes control plane for hand use, and how to reach it (built once: a quarter of an hour)
+	@$(STEP) "control plane" scripts/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## End the control plane of `make cluster` and remove all that it stored
+	@scripts/cluster down
+
 ##@ Test
 
 .PHONY: test
@@ -67,7 +75,8 @@ unit: ## Unit tests, and the examples in the documentation
 	@$(STEP) "unit tests of the benchmarks' page" python3 -m unittest discover -s bench
 
 .PHONY: integration
-integration: ## Integration tests: the gateway with real clients, a real nats-server, a bad network
+integration: ## Integration tests: real clients, a real nats-server, a real Kubernetes control plane, a bad network
+	@$(STEP) "control plane" scripts/control-plane
 	@$(STEP) "integration tests" scripts/integration-tests
 
 .PHONY: browser
