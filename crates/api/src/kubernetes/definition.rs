@@ -22,7 +22,7 @@ pub const CATEGORY: &str = "hubbub";
 /// Sizes beyond which the API server does not look. They bound what the rules may cost, and lie above the rules' own
 /// bounds, so that it is the rule, which says how to mend it, that speaks first.
 const BOUNDS: &[(&str, &str, u64)] = &[
-    ("spec.allowedOrigins", "maxItems", 128),
+    ("spec.allowedOrigins", "maxItems", 96),
     ("spec.allowedOrigins[]", "maxLength", 512),
     ("spec.gateways.pool", "maxLength", 253),
     // `/rooms/`, two DNS labels and the slash between them.
