@@ -1,19 +1,227 @@
-//! The command line.
+//! The command line: flags, each of them also an environment variable.
 
-use clap::{Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hubbub_api::is_dns_label;
+use hubbub_nats::{NatsFlags, NatsOptions};
+use hubbub_telemetry::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  Define the resource ChatRoom in a cluster, then run the operator against it from this machine:
+    hubbub-operator crd | kubectl apply -f -
+    hubbub-operator --config settings.yaml --nats nats://127.0.0.1:4222 --namespace hubbub
+
+  The least that settings.yaml must say:
+    nats: {url: 'nats://nats:4222'}
+    pools: {default: {image: 'registry.example.com/hubbub-gateway:0.1.0'}}
+
+  See what it makes of a room:
+    kubectl apply -f rooms.yaml && kubectl get rooms -A -o wide";
 
 /// Run chat rooms on Kubernetes: watch ChatRoom objects, publish their policies, run pools of gateways.
 #[derive(Debug, Parser)]
-#[command(name = "hubbub-operator", version, max_term_width = 100)]
+#[command(name = "hubbub-operator", version, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// What to do; without a command the operator runs.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: Run,
 }
 
-/// What can be done.
+/// What can be done instead of running.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Command {
     /// Print the definition of the resource ChatRoom, for kubectl apply
     Crd,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people on a terminal, JSON otherwise
+    Auto,
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Auto => Self::Auto,
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// The flags of a running operator.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The file of settings: how the gateways of each pool are built
+    #[arg(long, env = "HUBBUB_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where pools are run, and the lease is [default: the operator's own namespace, or that of the kubeconfig's context]
+    #[arg(long, env = "HUBBUB_NAMESPACE", value_name = "NAME", value_parser = label)]
+    pub namespace: Option<String>,
+
+    /// The release: what its pools are labelled with, and their names begin with
+    #[arg(long, env = "HUBBUB_INSTANCE", default_value = "hubbub", value_name = "NAME", value_parser = label)]
+    pub instance: String,
+
+    /// The namespaces whose rooms are served, with commas between [default: all]
+    #[arg(long, env = "HUBBUB_ROOM_NAMESPACES", value_name = "NAME", value_delimiter = ',', value_parser = label)]
+    pub room_namespaces: Vec<String>,
+
+    /// Where probes and metrics come in: IP:PORT, or :PORT for all addresses; port 0 takes any free one
+    #[arg(long, env = "HUBBUB_ADMIN_LISTEN", default_value = ":9090", value_name = "ADDRESS", value_parser = address)]
+    pub admin_listen: SocketAddr,
+
+    /// How to reach NATS.
+    #[command(flatten)]
+    pub nats: NatsFlags,
+
+    /// Copies of the bucket of policies in a cluster of NATS servers, if this operator makes it
+    #[arg(long, env = "HUBBUB_BUCKET_REPLICAS", default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
+    pub bucket_replicas: u8,
+
+    /// Whether replicas agree on one that writes; switch it off only where a second can never run
+    #[arg(long, env = "HUBBUB_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Replicas")]
+    pub leader_election: bool,
+
+    /// This replica's name [default: the host name, with the process id outside a container]
+    #[arg(long, env = "HUBBUB_IDENTITY", value_name = "NAME", help_heading = "Replicas")]
+    pub identity: Option<String>,
+
+    /// What is logged: error, warn, info, debug, or by part, as info,hubbub_operator=debug
+    #[arg(
+        long,
+        env = "HUBBUB_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        help_heading = "Telemetry"
+    )]
+    pub log: String,
+
+    /// How log lines look
+    #[arg(long, env = "HUBBUB_LOG_FORMAT", value_enum, default_value_t = Format::Auto, value_name = "FORMAT", help_heading = "Telemetry")]
+    pub log_format: Format,
+}
+
+/// Flags that must be given to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CliError {
+    /// Without settings no gateway can be built.
+    #[error(
+        "--config is missing: name the file that says how gateways are built; --help shows the least that it must say"
+    )]
+    NoSettings,
+    /// Without NATS no gateway can be told anything.
+    #[error(
+        "--nats is missing: name the NATS servers over which gateways are told of rooms, such as nats://nats:4222"
+    )]
+    NoNats,
+}
+
+impl Run {
+    /// This replica's name.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        self.identity.clone().unwrap_or_else(own_name)
+    }
+
+    /// The settings' file and the way to NATS.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`], each with its remedy.
+    pub fn required(self) -> Result<(PathBuf, NatsOptions), CliError> {
+        let identity = self.identity();
+        let settings = self.config.ok_or(CliError::NoSettings)?;
+        let nats = self.nats.options(&identity).ok_or(CliError::NoNats)?;
+        Ok((settings, nats))
+    }
+}
+
+/// The host's name, which in a container is the pod's; elsewhere several operators may share a host.
+fn own_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = if name.is_empty() { "operator".to_owned() } else { name };
+    match std::process::id() {
+        1 => name,
+        process => format!("{name}-{process}"),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = match text.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None if text.starts_with("localhost:") => text.replacen("localhost", "127.0.0.1", 1),
+        None => text.to_owned(),
+    };
+    full.parse().map_err(|_| {
+        "must be an IP address and a port, such as 127.0.0.1:9090 or [::]:9090, or :9090 for all addresses"
+            .to_owned()
+    })
+}
+
+fn label(text: &str) -> Result<String, String> {
+    if is_dns_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a DNS label: lower-case letters, digits and hyphens, at most 63 characters"
+            .to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for argument in Cli::command().get_arguments() {
+            let Some(long) = argument.get_long() else { continue };
+            if matches!(long, "help" | "version") {
+                continue;
+            }
+            let wanted = format!("HUBBUB_{}", long.to_uppercase().replace('-', "_"));
+            let given = argument.get_env().and_then(|env| env.to_str());
+            assert_eq!(given, Some(wanted.as_str()), "--{long}");
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_answered_with_what_is_right() {
+        for (flags, words) in [
+            (&[][..], "--config is missing"),
+            (&["--config", "a"], "--nats is missing"),
+            (&["--instance", "A_b"], "DNS label"),
+            (&["--room-namespaces", "a,B"], "DNS label"),
+            (&["--admin-listen", "9090"], "127.0.0.1:9090"),
+            (&["--bucket-replicas", "0"], "1..=5"),
+            (&["--confg", "a"], "--config"),
+        ] {
+            let arguments = ["hubbub-operator"].iter().chain(flags);
+            let error = match Cli::try_parse_from(arguments) {
+                Ok(cli) => cli.run.required().expect_err(words).to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains(words), "{flags:?}: {error}");
+        }
+    }
 }

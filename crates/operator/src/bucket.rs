@@ -1,0 +1,315 @@
+//! The policies in NATS: a mirror of the key-value bucket, and the writes to it.
+//!
+//! The mirror holds the newest revision of every key, with the policy that it carries. A write names the revision that it
+//! replaces, so an operator that is no longer the leader cannot overwrite what the new one wrote. The bucket is made if
+//! it is missing; if it is made anew, the mirror is read again and whoever listens is told of every key.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use hubbub_api::{PolicyError, RoomName, RoomPolicy, names::BUCKET};
+use nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        self,
+        kv::{self, Operation, Store, UpdateError, UpdateErrorKind},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::fence::{Fence, Fenced};
+
+/// How long one write may take.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The wait before the bucket is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the bucket is compared with the mirror, for what no watch tells.
+const AUDIT: Duration = Duration::from_secs(3);
+
+/// Why a policy is not in the bucket.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// NATS cannot be reached, or the bucket has not been read yet.
+    #[error("the policies in NATS cannot be reached")]
+    Away,
+    /// The key was written by somebody else meanwhile; the mirror will show it.
+    #[error("the policy was changed by somebody else; it is compared again")]
+    Raced,
+    /// NATS refused the write.
+    #[error("NATS does not take the policy: {0}")]
+    Refused(String),
+    /// The policy cannot be written as JSON.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// This replica may not write.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+}
+
+/// What the bucket holds for a key.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// The revision of the last write, of a deletion too; 0 if there never was one.
+    pub revision: u64,
+    /// The policy, if there is one that can be read.
+    pub policy: Option<Arc<RoomPolicy>>,
+    /// Whether there is a value, readable or not.
+    pub present: bool,
+}
+
+/// See the module.
+pub struct Bucket {
+    client: Client,
+    fence: Fence,
+    replicas: usize,
+    mirror: Mutex<Mirror>,
+}
+
+#[derive(Default)]
+struct Mirror {
+    entries: HashMap<String, Entry>,
+    /// There while the bucket is followed and has been read whole.
+    store: Option<Store>,
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bucket").field("keys", &self.mirror().entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    /// The bucket on that connection; made with so many replicas if it is missing. Nothing happens before [`run`](Self::run).
+    #[must_use]
+    pub fn new(client: Client, fence: Fence, replicas: usize) -> Self {
+        Self { client, fence, replicas, mirror: Mutex::default() }
+    }
+
+    /// Whether the connection stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Whether the mirror is whole.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.mirror().store.is_some()
+    }
+
+    /// What the bucket holds for a key.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Entry {
+        self.mirror().entries.get(key).cloned().unwrap_or_default()
+    }
+
+    /// The keys that have a value.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let mirror = self.mirror();
+        let present = mirror.entries.iter().filter(|(_, entry)| entry.present);
+        present.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Writes a policy over the given revision of its key, and returns the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]; the policy may be written all the same when NATS did not answer.
+    pub async fn put(&self, policy: &RoomPolicy, over: u64) -> Result<u64, BucketError> {
+        let store = self.store()?;
+        let (key, json) = (policy.room.policy_key(), policy.to_json()?);
+        let written = tokio::time::timeout(WRITE_LIMIT, store.update(&key, json.into(), over));
+        let revision = match written.await {
+            Ok(Ok(revision)) => revision,
+            Ok(Err(error)) => return Err(failure(&error)),
+            Err(_) => return Err(BucketError::Away),
+        };
+        let policy = Some(Arc::new(policy.clone()));
+        self.show(key, Entry { revision, policy, present: true });
+        Ok(revision)
+    }
+
+    /// Takes a key's policy out.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub async fn remove(&self, key: &str, over: u64) -> Result<(), BucketError> {
+        let store = self.store()?;
+        let removed = store.delete_expect_revision(key, Some(over));
+        match tokio::time::timeout(WRITE_LIMIT, removed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failure(&error)),
+            Err(_) => return Err(BucketError::Away),
+        }
+        // Its revision comes with the watch; whoever writes before is told to compare again.
+        let mut mirror = self.mirror();
+        if let Some(entry) = mirror.entries.get_mut(key).filter(|entry| entry.revision <= over) {
+            *entry = Entry { revision: entry.revision, policy: None, present: false };
+        }
+        Ok(())
+    }
+
+    /// Follows the bucket until `stop`, and tells the name of each key that changed.
+    pub async fn run(
+        &self,
+        changed: impl Fn(&str),
+        mut told: impl FnMut(&str),
+        stop: CancellationToken,
+    ) {
+        let mut last = String::new();
+        loop {
+            let trouble = tokio::select! {
+                () = stop.cancelled() => return,
+                trouble = self.follow(&changed) => match trouble {
+                    Ok(never) => match never {},
+                    Err(trouble) => trouble,
+                },
+            };
+            self.mirror().store = None;
+            if trouble != last {
+                told(&trouble);
+                last = trouble;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    async fn follow(&self, changed: &impl Fn(&str)) -> Result<Infallible, String> {
+        let context = jetstream::new(self.client.clone());
+        let store = self.open(&context).await?;
+        let info = store.stream.cached_info().clone();
+        let mut watch = pin!(store.watch_with_history(">").await.map_err(|e| e.to_string())?);
+        let mut read = HashMap::new();
+        // An empty bucket shows nothing at all, not even that it is empty.
+        let mut listed = info.state.messages == 0;
+        if listed {
+            self.listed(std::mem::take(&mut read), store.clone(), changed);
+        }
+        let mut audit = tokio::time::interval(AUDIT);
+        audit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                entry = watch.next() => {
+                    let entry = entry.ok_or("the watch ended")?.map_err(|error| error.to_string())?;
+                    let (key, last) = (entry.key.clone(), entry.seen_current);
+                    let shown = shown(&entry);
+                    if listed {
+                        self.show(key.clone(), shown);
+                        changed(&key);
+                        continue;
+                    }
+                    read.insert(key, shown);
+                    if last {
+                        listed = true;
+                        self.listed(std::mem::take(&mut read), store.clone(), changed);
+                    }
+                }
+                _ = audit.tick() => {
+                    // That NATS cannot answer now says nothing about the bucket.
+                    match context.get_stream(format!("KV_{BUCKET}")).await {
+                        Ok(stream) if stream.cached_info().created != info.created => {
+                            return Err("the bucket was made anew; it is read again".to_owned());
+                        }
+                        Err(error) if is_missing(&error) => {
+                            return Err("the bucket is gone; it is made anew".to_owned());
+                        }
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, context: &jetstream::Context) -> Result<Store, String> {
+        let missing = match context.get_stream(format!("KV_{BUCKET}")).await {
+            Ok(_) => false,
+            Err(error) if is_missing(&error) => true,
+            Err(error) => return Err(format!("the bucket {BUCKET} cannot be read: {error}")),
+        };
+        if missing {
+            self.fence.check().map_err(|fenced| fenced.to_string())?;
+            let config = kv::Config {
+                bucket: BUCKET.to_owned(),
+                description: "Policies of Hubbub's rooms, written by the operator".to_owned(),
+                history: 1,
+                num_replicas: self.replicas,
+                ..kv::Config::default()
+            };
+            let made = context.create_key_value(config).await;
+            return made.map_err(|error| format!("the bucket {BUCKET} cannot be made: {error}"));
+        }
+        let store = context.get_key_value(BUCKET).await;
+        store.map_err(|error| format!("the bucket {BUCKET} cannot be read: {error}"))
+    }
+
+    /// Everything that was in the bucket has been read.
+    fn listed(&self, read: HashMap<String, Entry>, store: Store, changed: &impl Fn(&str)) {
+        let mut keys: Vec<String> = read.keys().cloned().collect();
+        let mut mirror = self.mirror();
+        keys.extend(mirror.entries.keys().filter(|key| !read.contains_key(*key)).cloned());
+        *mirror = Mirror { entries: read, store: Some(store) };
+        drop(mirror);
+        keys.iter().for_each(|key| changed(key));
+        // Also for those that are in no bucket yet.
+        changed("");
+    }
+
+    fn show(&self, key: String, entry: Entry) {
+        let mut mirror = self.mirror();
+        let known = mirror.entries.entry(key).or_default();
+        if entry.revision >= known.revision {
+            *known = entry;
+        }
+    }
+
+    fn store(&self) -> Result<Store, BucketError> {
+        self.fence.check()?;
+        if !self.is_connected() {
+            return Err(BucketError::Away);
+        }
+        self.mirror().store.clone().ok_or(BucketError::Away)
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failure(error: &UpdateError) -> BucketError {
+    match error.kind() {
+        UpdateErrorKind::WrongLastRevision => BucketError::Raced,
+        UpdateErrorKind::TimedOut => BucketError::Away,
+        _ => BucketError::Refused(error.to_string()),
+    }
+}
+
+/// An entry of the watch as the mirror shows it. A policy under another room's key is as good as unreadable.
+fn shown(entry: &kv::Entry) -> Entry {
+    let present = entry.operation == Operation::Put;
+    let room = RoomName::from_policy_key(&entry.key).ok();
+    let policy = if present { RoomPolicy::from_json(&entry.value).ok() } else { None };
+    let policy = policy.filter(|policy| Some(&policy.room) == room.as_ref()).map(Arc::new);
+    Entry { revision: entry.revision, policy, present }
+}
+
+fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
+    use jetstream::{ErrorCode, context::GetStreamErrorKind};
+    match error.kind() {
+        GetStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NOT_FOUND,
+        _ => false,
+    }
+}

@@ -1,0 +1,300 @@
+//! What happens in the operator, each thing written once: its log line and its metrics stand together.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::runtime::watcher;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{context::Key, error::ReconcileError};
+
+/// How often the same trouble is logged.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+
+/// Seconds that a reconcile may take: from nothing to do, to an API server that does not answer.
+const DURATIONS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabel {
+    pool: String,
+}
+
+/// One method a happening: its log line and its metrics.
+#[derive(Debug)]
+pub struct OperatorEvents {
+    reconciles: Family<OutcomeLabels, Counter>,
+    durations: Family<KindLabel, Histogram>,
+    queue_depth: Gauge,
+    leader: Gauge,
+    wanted: Family<PoolLabel, Gauge>,
+    actual: Family<PoolLabel, Gauge>,
+    writes: Family<KindLabel, Counter>,
+    drifts: Counter,
+    reports: Counter,
+    reports_refused: Counter,
+    watch_failures: Counter,
+    lease_failures: Counter,
+    notice_failures: Counter,
+    nats_connected: Gauge,
+    /// When each trouble was last logged.
+    told: Mutex<HashMap<String, Instant>>,
+}
+
+impl OperatorEvents {
+    /// Registers the metrics; `registry` gives them their prefix.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let new = Self {
+            reconciles: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            queue_depth: Gauge::default(),
+            leader: Gauge::default(),
+            wanted: Family::default(),
+            actual: Family::default(),
+            writes: Family::default(),
+            drifts: Counter::default(),
+            reports: Counter::default(),
+            reports_refused: Counter::default(),
+            watch_failures: Counter::default(),
+            lease_failures: Counter::default(),
+            notice_failures: Counter::default(),
+            nats_connected: Gauge::default(),
+            told: Mutex::default(),
+        };
+        registry.register(
+            "reconciles",
+            "Looks at rooms and pools, by outcome",
+            new.reconciles.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long a look took, with its writes",
+            Unit::Seconds,
+            new.durations.clone(),
+        );
+        registry.register(
+            "queue_depth",
+            "Rooms and pools that wait for a look",
+            new.queue_depth.clone(),
+        );
+        registry.register("leader", "1 on the replica that holds the lease", new.leader.clone());
+        registry.register("gateways_wanted", "Gateways asked for, by pool", new.wanted.clone());
+        registry.register("gateways_actual", "Gateways that serve, by pool", new.actual.clone());
+        registry.register(
+            "writes",
+            "Writes that were made, by what was written",
+            new.writes.clone(),
+        );
+        registry.register(
+            "drifts",
+            "Objects of pools that somebody else changed or removed",
+            new.drifts.clone(),
+        );
+        registry.register("reports", "Reports of gateways heard", new.reports.clone());
+        registry.register(
+            "reports_refused",
+            "Reports that could not be read",
+            new.reports_refused.clone(),
+        );
+        registry.register("watch_failures", "Failures of watches", new.watch_failures.clone());
+        registry.register(
+            "lease_failures",
+            "Failed tries to take or renew the lease",
+            new.lease_failures.clone(),
+        );
+        registry.register(
+            "notice_failures",
+            "Events that could not be recorded",
+            new.notice_failures.clone(),
+        );
+        registry.register(
+            "nats_connected",
+            "1 while NATS is connected",
+            new.nats_connected.clone(),
+        );
+        // What has not happened yet reads 0, so that a rate over it works from the first time on.
+        for kind in ["room", "pool"] {
+            for outcome in ["done", "conflict", "api", "timeout", "nats", "fenced", "json"] {
+                drop(new.reconciles.get_or_create(&OutcomeLabels { kind, outcome }));
+            }
+        }
+        for kind in ["finalizer", "policy", "status", "event", "pool", "pod"] {
+            drop(new.writes.get_or_create(&KindLabel { kind }));
+        }
+        new
+    }
+
+    /// A room or a pool was looked at.
+    pub fn reconciled(&self, key: &Key, took: Duration, error: Option<&ReconcileError>) {
+        let (kind, name) = match key {
+            Key::Room(room) => ("room", room.path()),
+            Key::Pool(pool) => ("pool", pool.clone()),
+        };
+        let outcome = error.map_or("done", ReconcileError::reason);
+        self.reconciles.get_or_create(&OutcomeLabels { kind, outcome }).inc();
+        self.durations.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+        match error {
+            None => {}
+            Some(error) if error.is_race() => debug!(kind, name, %error, "to be looked at again"),
+            Some(error) if self.is_news(format!("{kind} {name} {outcome}")) => {
+                warn!(kind, name, outcome, %error, "not done; it is tried again");
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// So many keys wait.
+    pub fn queued(&self, depth: usize) {
+        self.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// Something was written; `kind` is what.
+    pub fn wrote(&self, kind: &'static str) {
+        self.writes.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// How many writes of that kind were made.
+    #[must_use]
+    pub fn writes(&self, kind: &'static str) -> u64 {
+        self.writes.get_or_create(&KindLabel { kind }).get()
+    }
+
+    /// An object is not as it was applied.
+    pub fn drifted(&self, kind: &str, name: &str) {
+        self.drifts.inc();
+        info!(kind, name, "somebody changed or removed an object of a pool; it is applied again");
+    }
+
+    /// A pool as it is wanted and as it is.
+    pub fn gateways(&self, pool: &str, wanted: u32, actual: u32) {
+        let pool = PoolLabel { pool: pool.to_owned() };
+        self.wanted.get_or_create(&pool).set(i64::from(wanted));
+        self.actual.get_or_create(&pool).set(i64::from(actual));
+    }
+
+    /// A pool is no more.
+    pub fn pool_gone(&self, pool: &str) {
+        let pool = PoolLabel { pool: pool.to_owned() };
+        self.wanted.remove(&pool);
+        self.actual.remove(&pool);
+    }
+
+    /// A pool is asked to have so many gateways.
+    pub fn scaled(&self, pool: &str, from: Option<u32>, to: u32) {
+        info!(pool, from, to, "gateways asked for");
+    }
+
+    /// A report was heard.
+    pub fn heard(&self) {
+        self.reports.inc();
+    }
+
+    /// A report cannot be read.
+    pub fn report_refused(&self, subject: &str, fault: &str) {
+        self.reports_refused.inc();
+        if self.is_news(format!("report {subject}")) {
+            warn!(subject, fault, "a gateway's report is refused");
+        }
+    }
+
+    /// NATS is there, or not.
+    pub fn nats(&self, connected: bool) {
+        if self.nats_connected.set(i64::from(connected)) == i64::from(connected) {
+            return;
+        }
+        if connected {
+            info!("NATS is connected");
+        } else {
+            warn!("NATS is away; rooms go on, changes wait");
+        }
+    }
+
+    /// The bucket of policies cannot be followed.
+    pub fn bucket_away(&self, cause: &str) {
+        warn!(cause, "the policies in NATS cannot be followed; they are tried again");
+    }
+
+    /// All objects of a kind have been listed.
+    pub fn listed(&self, kind: &str) {
+        debug!(kind, "listed");
+    }
+
+    /// A watch failed; it is begun anew.
+    pub fn watch_failed(&self, kind: &str, error: &watcher::Error) {
+        self.watch_failures.inc();
+        if !self.is_news(format!("watch {kind}")) {
+            return;
+        }
+        let missing = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.is_not_found(),
+            _ => false,
+        };
+        if missing && kind == hubbub_api::KIND {
+            error!(
+                "the resource ChatRoom is not defined here: kubectl apply -f manifests/crds/chatrooms.yaml"
+            );
+        } else {
+            warn!(kind, %error, "a watch failed; it is begun anew");
+        }
+    }
+
+    /// The lease could not be taken or renewed.
+    pub fn lease_failed(&self, error: &kube::Error) {
+        self.lease_failures.inc();
+        if self.is_news("lease".to_owned()) {
+            warn!(%error, "the lease could not be taken or renewed; it is tried again");
+        }
+    }
+
+    /// This replica waits for the lease.
+    pub fn waiting(&self, identity: &str) {
+        info!(identity, "waiting for the lease");
+    }
+
+    /// This replica leads.
+    pub fn leading(&self, identity: &str) {
+        self.leader.set(1);
+        info!(identity, "leading");
+    }
+
+    /// This replica leads no more.
+    pub fn not_leading(&self) {
+        self.leader.set(0);
+    }
+
+    /// An Event could not be recorded.
+    pub fn notice_failed(&self, room: &str, cause: &str) {
+        self.notice_failures.inc();
+        if self.is_news("notice".to_owned()) {
+            warn!(room, cause, "an Event could not be recorded");
+        }
+    }
+
+    /// Whether this trouble was not logged a moment ago.
+    fn is_news(&self, trouble: String) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| at.elapsed() < TOLD_AGAIN);
+        let news = !told.contains_key(&trouble);
+        told.entry(trouble).or_insert_with(Instant::now);
+        news
+    }
+}

@@ -1,0 +1,364 @@
+//! The parts put together: an operator from its configuration to its end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt as _;
+use hubbub_api::{
+    GatewayReport, RoomName,
+    names::{DEFAULT_POOL, REPORT_WILDCARD},
+};
+use hubbub_nats::{NatsOptions, NatsOptionsError};
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, Progress},
+    bucket::Bucket,
+    cluster::Watches,
+    context::{Context, DebugClient, Key},
+    events::OperatorEvents,
+    fence::Fence,
+    lease::{Election, Lost, lead},
+    notices::Notices,
+    pool,
+    queue::Queue,
+    reports::{Change, Hearing, Reports},
+    room::{self, Memories, RoomKey},
+    settings::Settings,
+};
+
+/// Rooms and pools that are looked at side by side.
+const WORKERS: usize = 8;
+
+/// How often time passes for reports.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long what is under way may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What an operator needs to know.
+pub struct Config {
+    /// Where probes and metrics come in.
+    pub admin_listen: SocketAddr,
+    /// How to reach the API server.
+    pub client: Client,
+    /// How to reach NATS.
+    pub nats: NatsOptions,
+    /// Copies of the bucket, if this operator makes it.
+    pub bucket_replicas: usize,
+    /// How pools are built.
+    pub settings: Settings,
+    /// The release, by which its pools are known.
+    pub instance: String,
+    /// The namespace of the release, where its pools and its lease are.
+    pub namespace: String,
+    /// The namespaces whose rooms are served; all if empty.
+    pub room_namespaces: Vec<String>,
+    /// This replica's name; no other has it.
+    pub identity: String,
+    /// Whether other replicas are to be reckoned with.
+    pub leader_election: bool,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { instance, namespace, identity, .. } = self;
+        let mut shown = f.debug_struct("Config");
+        shown.field("instance", instance).field("namespace", namespace);
+        shown.field("identity", identity).finish_non_exhaustive()
+    }
+}
+
+/// Why an operator could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin address cannot be listened on.
+    #[error(
+        "cannot listen on {address}; free the port or choose another with --admin-listen (port 0 takes any free one)"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// NATS cannot be reached that way.
+    #[error(transparent)]
+    NatsOptions(#[from] NatsOptionsError),
+    /// The client could not be made.
+    #[error("the NATS client cannot be started: {0}")]
+    Nats(#[from] nats::ConnectError),
+}
+
+/// An operator that has started. Dropped, it stops at once, as if it were killed.
+#[derive(Debug)]
+pub struct Operator {
+    config: Config,
+    nats: nats::Client,
+    admin: SocketAddr,
+    events: Arc<OperatorEvents>,
+    progress: Arc<Progress>,
+    fence: Fence,
+    stop: CancellationToken,
+    stop_admin: CancellationToken,
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.fence.close();
+        self.stop.cancel();
+        self.stop_admin.cancel();
+    }
+}
+
+impl Operator {
+    /// Begins to listen and to connect. Nothing is watched or written before [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing runs then. That NATS or the API server cannot be reached is none: they are tried until
+    /// they can.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let address = config.admin_listen;
+        let wrong = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let admin = listener.local_addr().map_err(wrong)?;
+        let (servers, options) = config.nats.prepare()?;
+        let nats = options.connect(servers).await?;
+
+        let mut registry = hubbub_telemetry::registry("hubbub_operator");
+        let events = Arc::new(OperatorEvents::register(&mut registry));
+        let progress = Arc::new(Progress::default());
+        let stop_admin = CancellationToken::new();
+        let (router, stopped) =
+            (admin::router(Arc::clone(&progress), registry), stop_admin.clone());
+        TaskTracker::new().spawn(async move {
+            // Only the cluster's own reach this port. An error ends the listener, and liveness tells.
+            let serving = axum::serve(listener, router);
+            let _ = serving.with_graceful_shutdown(stopped.cancelled_owned()).await;
+        });
+        let fence = Fence::default();
+        let stop = CancellationToken::new();
+        Ok(Self { config, nats, admin, events, progress, fence, stop, stop_admin })
+    }
+
+    /// Where probes and metrics are.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn events(&self) -> &Arc<OperatorEvents> {
+        &self.events
+    }
+
+    /// Cancelled, it lets [`run`](Self::run) end in good order.
+    #[must_use]
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits for the lease and works until it is asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`], when another replica may lead by now: the process must end.
+    pub async fn run(self) -> Result<(), Lost> {
+        let Config { client, namespace, instance, identity, leader_election, .. } = &self.config;
+        let ended = if *leader_election {
+            self.events.waiting(identity);
+            let name = format!("{instance}-operator");
+            let election = Election::new(client, namespace, &name, identity, self.fence.clone());
+            let told = |error: &kube::Error| self.events.lease_failed(error);
+            lead(election, &self.stop, told, || self.work()).await
+        } else {
+            self.fence.open_for_ever();
+            self.work().await;
+            Ok(())
+        };
+        self.events.not_leading();
+        self.progress.leads.store(false, Ordering::Release);
+        self.stop_admin.cancel();
+        ended
+    }
+
+    /// Everything that a leader does, until it is asked to stop and what is under way has ended.
+    async fn work(&self) {
+        let Config { client, namespace, instance, identity, .. } = &self.config;
+        self.events.leading(identity);
+        self.progress.leads.store(true, Ordering::Release);
+        let queue: Arc<Queue<Key>> = Arc::default();
+        let bucket =
+            Bucket::new(self.nats.clone(), self.fence.clone(), self.config.bucket_replicas);
+        let bucket = Arc::new(bucket);
+        let (published, again) = (Arc::clone(&bucket), Arc::clone(&queue));
+        // Rooms that are gone since are only known by what they have left behind.
+        let relisted = move || published.keys().iter().for_each(|key| add_room(&again, key));
+        let tasks = TaskTracker::new();
+        let cluster = Watches {
+            client,
+            namespace,
+            instance,
+            room_namespaces: &self.config.room_namespaces,
+            queue: &queue,
+            events: &self.events,
+            tasks: &tasks,
+            stop: &self.stop,
+        }
+        .start(relisted);
+        let fenced = self.fence.guard(client);
+        let context = Arc::new(Context {
+            instance: instance.clone(),
+            namespace: namespace.clone(),
+            settings: self.config.settings.clone(),
+            client: DebugClient(fenced.clone()),
+            cluster,
+            bucket,
+            reports: Arc::new(Reports::default()),
+            queue,
+            events: Arc::clone(&self.events),
+            notices: Notices::new(fenced, identity, Arc::clone(&self.events)),
+            rooms: Memories::default(),
+            pools: pool::Pools::default(),
+        });
+        tasks.spawn(follow_bucket(Arc::clone(&context), self.stop.clone()));
+        tasks.spawn(follow_reports(
+            Arc::clone(&context),
+            self.nats.clone(),
+            Arc::clone(&self.progress),
+            self.stop.clone(),
+        ));
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = context.cluster.listed() => {
+                self.progress.listed.store(true, Ordering::Release);
+                // Also pools that no room names: one to keep, the others to sweep.
+                context.queue.add(Key::Pool(DEFAULT_POOL.to_owned()));
+                context.cluster.pools().into_iter().for_each(|pool| context.queue.add(Key::Pool(pool)));
+                for _ in 0..WORKERS {
+                    tasks.spawn(worker(Arc::clone(&context), self.stop.clone()));
+                }
+                self.stop.cancelled().await;
+            }
+        }
+        tasks.close();
+        // What does not end in time is cut off by the fence, or is a read.
+        let _ = tokio::time::timeout(STOP_LIMIT, tasks.wait()).await;
+    }
+}
+
+/// Takes one key after the other.
+async fn worker(context: Arc<Context>, stop: CancellationToken) {
+    loop {
+        let key = tokio::select! {
+            () = stop.cancelled() => return,
+            key = context.queue.next() => key,
+        };
+        context.events.queued(context.queue.depth());
+        let begun = Instant::now();
+        let done = match &key {
+            Key::Room(room) => room::reconcile(&context, room).await,
+            Key::Pool(pool) => pool::reconcile(&context, pool).await,
+        };
+        context.events.reconciled(&key, begun.elapsed(), done.as_ref().err());
+        match done {
+            Ok(again) => context.queue.done(&key, again),
+            Err(_) => context.queue.failed(&key),
+        }
+    }
+}
+
+async fn follow_bucket(context: Arc<Context>, stop: CancellationToken) {
+    let changed = |key: &str| {
+        if key.is_empty() {
+            context.look_at_rooms(|_| true);
+        } else {
+            add_room(&context.queue, key);
+        }
+    };
+    context.bucket.run(changed, |cause| context.events.bucket_away(cause), stop).await;
+}
+
+/// Asks for a look at the room of a policy's key.
+fn add_room(queue: &Queue<Key>, key: &str) {
+    if let Ok(room) = RoomName::from_policy_key(key) {
+        let (namespace, name) = (room.namespace().to_owned(), room.name().to_owned());
+        queue.add(Key::Room(RoomKey { namespace, name }));
+    }
+}
+
+/// Hears reports, lets time pass for them, and asks for a look at what they change.
+async fn follow_reports(
+    context: Arc<Context>,
+    client: nats::Client,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) {
+    // It fails only when the client has ended.
+    let Ok(mut heard) = client.subscribe(REPORT_WILDCARD).await else { return };
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let kind = |hearing: Hearing| std::mem::discriminant(&hearing);
+    let mut hearing = kind(Hearing::Listening);
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return,
+            message = heard.next() => {
+                let Some(message) = message else { return };
+                match GatewayReport::from_json(&message.payload) {
+                    Ok(report) => {
+                        context.events.heard();
+                        context.reports.hear(report, Instant::now())
+                    }
+                    Err(error) => {
+                        context.events.report_refused(&message.subject, &error.to_string());
+                        continue;
+                    }
+                }
+            }
+            _ = ticks.tick() => {
+                let connected = context.bucket.is_connected();
+                progress.nats.store(connected, Ordering::Release);
+                context.events.nats(connected);
+                let now = Instant::now();
+                let change = context.reports.tick(now, connected, |pod| context.cluster.has_pod(pod));
+                let hears = kind(context.reports.hearing(now));
+                if hears != hearing {
+                    hearing = hears;
+                    context.look_at_rooms(|_| true);
+                }
+                change
+            }
+        };
+        look_at(&context, &change);
+    }
+}
+
+fn look_at(context: &Context, change: &Change) {
+    for pool in &change.pools {
+        context.look_at_rooms_of(pool);
+        context.queue.add(Key::Pool(pool.clone()));
+    }
+    for room in &change.rooms {
+        add_room(&context.queue, &room.replacen('/', ".", 1));
+    }
+    let Some((pool, above, upto)) = &change.applied else { return };
+    context.look_at_rooms(|room| {
+        let meta = &room.metadata;
+        let key = format!(
+            "{}.{}",
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default()
+        );
+        let revision = context.bucket.entry(&key).revision;
+        room.spec.gateways.pool == *pool && revision > *above && revision <= *upto
+    });
+}

@@ -1,0 +1,311 @@
+//! Runs the gateways: without rights, without a token, with time to drain.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{
+            Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction,
+            HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference,
+            ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+            TopologySpreadConstraint, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
+    },
+};
+
+use super::{ADMIN_PORT, Blueprint, PUBLIC_PORT};
+use crate::settings::{Amount, SecretKey};
+
+/// Seconds between the end of a drain and the moment that Kubernetes kills the pod: for flushing and for a busy node.
+const GRACE_MARGIN: u64 = 10;
+
+/// The user that the image runs as.
+const USER: i64 = 65_532;
+
+const CONTAINER: &str = "gateway";
+const CREDENTIALS: &str = "nats-credentials";
+const AUTHORITIES: &str = "nats-ca";
+
+pub(super) fn of(blueprint: &Blueprint<'_>) -> Deployment {
+    let settings = blueprint.settings;
+    let mut labels = settings.pod_labels.clone();
+    labels.extend(blueprint.labels());
+    Deployment {
+        metadata: blueprint.metadata(),
+        spec: Some(DeploymentSpec {
+            replicas: i32::try_from(blueprint.replicas).ok(),
+            revision_history_limit: Some(3),
+            selector: blueprint.selector(),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                // Members move to a gateway that is there before the old one goes, one gateway at a time.
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: filled(&settings.pod_annotations),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(blueprint)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn pod(blueprint: &Blueprint<'_>) -> PodSpec {
+    let settings = blueprint.settings;
+    let secrets = settings.image_pull_secrets.iter().cloned();
+    let secrets: Vec<_> = secrets.map(|name| LocalObjectReference { name }).collect();
+    let deadline = settings.drain.deadline.as_millis().div_ceil(1000);
+    let grace = u64::try_from(deadline).unwrap_or(u64::MAX).saturating_add(GRACE_MARGIN);
+    PodSpec {
+        service_account_name: Some(blueprint.name()),
+        automount_service_account_token: Some(false),
+        // Their variables begin with the names of Services, and ours with HUBBUB.
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: i64::try_from(grace).ok(),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            when_unsatisfiable: "ScheduleAnyway".to_owned(),
+            label_selector: Some(blueprint.selector()),
+            ..TopologySpreadConstraint::default()
+        }]),
+        image_pull_secrets: Some(secrets).filter(|secrets| !secrets.is_empty()),
+        node_selector: filled(&settings.node_selector),
+        tolerations: Some(settings.tolerations.clone()).filter(|all| !all.is_empty()),
+        affinity: settings.affinity.clone(),
+        priority_class_name: settings.priority_class_name.clone(),
+        volumes: Some(volumes(blueprint)).filter(|volumes| !volumes.is_empty()),
+        containers: vec![container(blueprint)],
+        ..PodSpec::default()
+    }
+}
+
+fn container(blueprint: &Blueprint<'_>) -> Container {
+    let settings = blueprint.settings;
+    let port = |name: &str, number: u16| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let mounts: Vec<_> = secrets(blueprint)
+        .map(|(volume, _)| VolumeMount {
+            name: volume.to_owned(),
+            mount_path: format!("/etc/hubbub/{volume}"),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        })
+        .collect();
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: settings.image_pull_policy.clone(),
+        args: Some(settings.extra_args.clone()).filter(|args| !args.is_empty()),
+        env: Some(environment(blueprint)),
+        ports: Some(vec![port("http", PUBLIC_PORT), port("admin", ADMIN_PORT)]),
+        liveness_probe: Some(Probe { initial_delay_seconds: Some(10), ..probe("/livez", 10, 3) }),
+        readiness_probe: Some(probe("/readyz", 2, 1)),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                // The image has no shell.
+                exec: Some(ExecAction {
+                    command: Some(vec!["hubbub-gateway".to_owned(), "drain".to_owned()]),
+                }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        resources: Some(ResourceRequirements {
+            requests: amounts(&settings.resources.requests),
+            limits: amounts(&settings.resources.limits),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("admin".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
+    let drain = blueprint.settings.drain;
+    let value = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    };
+    let mut variables = vec![
+        EnvVar {
+            name: "HUBBUB_GATEWAY_ID".to_owned(),
+            value: None,
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: Some("v1".to_owned()),
+                    field_path: "metadata.name".to_owned(),
+                }),
+                ..EnvVarSource::default()
+            }),
+        },
+        value("HUBBUB_POOL", blueprint.pool.to_owned()),
+        value("HUBBUB_POLICIES", "nats".to_owned()),
+        value("HUBBUB_NATS", blueprint.nats.url.clone()),
+        value("HUBBUB_LISTEN", format!(":{PUBLIC_PORT}")),
+        value("HUBBUB_ADMIN_LISTEN", format!(":{ADMIN_PORT}")),
+        value("HUBBUB_DRAIN_SETTLE", drain.settle.to_string()),
+        value("HUBBUB_DRAIN_WINDOW", drain.window.to_string()),
+        value("HUBBUB_DRAIN_DEADLINE", drain.deadline.to_string()),
+        value("HUBBUB_LOG_FORMAT", "json".to_owned()),
+    ];
+    for (volume, secret) in secrets(blueprint) {
+        let name = if volume == CREDENTIALS { "HUBBUB_NATS_CREDENTIALS" } else { "HUBBUB_NATS_CA" };
+        variables.push(value(name, format!("/etc/hubbub/{volume}/{}", secret.key)));
+    }
+    // What the settings say of a variable holds: the API server wants each name once.
+    let extra = &blueprint.settings.extra_env;
+    variables.retain(|own| extra.iter().all(|variable| variable.name != own.name));
+    variables.extend(extra.iter().cloned());
+    variables
+}
+
+fn secrets<'a>(
+    blueprint: &'a Blueprint<'_>,
+) -> impl Iterator<Item = (&'static str, &'a SecretKey)> {
+    let credentials = blueprint.nats.credentials_secret.as_ref().map(|key| (CREDENTIALS, key));
+    let authorities = blueprint.nats.ca_secret.as_ref().map(|key| (AUTHORITIES, key));
+    credentials.into_iter().chain(authorities)
+}
+
+fn volumes(blueprint: &Blueprint<'_>) -> Vec<Volume> {
+    secrets(blueprint)
+        .map(|(name, secret)| Volume {
+            name: name.to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.name.clone()),
+                items: Some(vec![KeyToPath {
+                    key: secret.key.clone(),
+                    path: secret.key.clone(),
+                    ..KeyToPath::default()
+                }]),
+                default_mode: Some(0o440),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        })
+        .collect()
+}
+
+fn amounts(amounts: &BTreeMap<String, Amount>) -> Option<BTreeMap<String, Quantity>> {
+    let amounts = amounts.iter().map(|(name, Amount(text))| (name.clone(), Quantity(text.clone())));
+    Some(amounts.collect()).filter(|amounts: &BTreeMap<_, _>| !amounts.is_empty())
+}
+
+fn filled(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    Some(map.clone()).filter(|map| !map.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LEAST, children};
+    use super::*;
+
+    fn spec(yaml: &str) -> PodSpec {
+        children(yaml, "default", 3).deployment.spec.unwrap().template.spec.unwrap()
+    }
+
+    #[test]
+    fn a_gateway_has_no_rights() {
+        let spec = spec(LEAST);
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        let pod = spec.security_context.unwrap();
+        assert_eq!(pod.run_as_non_root, Some(true));
+        assert_eq!(pod.seccomp_profile.unwrap().type_, "RuntimeDefault");
+        let container = spec.containers[0].security_context.clone().unwrap();
+        assert_eq!(container.allow_privilege_escalation, Some(false));
+        assert_eq!(container.read_only_root_filesystem, Some(true));
+        assert_eq!(container.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    }
+
+    #[test]
+    fn the_grace_period_follows_from_the_drain() {
+        assert_eq!(spec(LEAST).termination_grace_period_seconds, Some(40));
+        let short = "nats: {url: x}\npools: {default: {image: a, drain: {settle: 1s, window: 2s, deadline: 3500ms}}}";
+        let spec = spec(short);
+        assert_eq!(spec.termination_grace_period_seconds, Some(14));
+        let window =
+            |v: &EnvVar| v.name == "HUBBUB_DRAIN_WINDOW" && v.value.as_deref() == Some("2s");
+        assert!(spec.containers[0].env.as_ref().unwrap().iter().any(window));
+        let hook = spec.containers[0].lifecycle.clone().unwrap().pre_stop.unwrap();
+        assert_eq!(hook.exec.unwrap().command.unwrap(), ["hubbub-gateway", "drain"]);
+    }
+
+    #[test]
+    fn secrets_are_files_and_variables_come_once() {
+        let spec = spec(
+            "
+nats: {url: 'tls://nats', credentialsSecret: {name: nats, key: gw.creds}, caSecret: {name: ca, key: ca.crt}}
+pools: {default: {image: a, extraEnv: [{name: HUBBUB_LOG_FORMAT, value: text}]}}
+",
+        );
+        let container = &spec.containers[0];
+        let variables = container.env.as_ref().unwrap();
+        let value = |name: &str| {
+            let mut found = variables.iter().filter(|variable| variable.name == name);
+            let value = found.next().and_then(|variable| variable.value.clone());
+            assert!(found.next().is_none(), "{name} stands once");
+            value
+        };
+        assert_eq!(
+            value("HUBBUB_NATS_CREDENTIALS").unwrap(),
+            "/etc/hubbub/nats-credentials/gw.creds"
+        );
+        assert_eq!(value("HUBBUB_NATS_CA").unwrap(), "/etc/hubbub/nats-ca/ca.crt");
+        assert_eq!(value("HUBBUB_LOG_FORMAT").unwrap(), "text");
+        assert_eq!(spec.volumes.unwrap().len(), 2);
+        assert_eq!(container.volume_mounts.as_ref().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,103 @@
+//! A room, from what is seen of it to what is told of it: **observe → validate → plan → apply → status**.
+//!
+//! Each step takes what the one before returned, so none can be left out: a status is only computed from what was applied.
+//! Only `observe` reads from outside and only `apply` and the last lines here write; the rest is pure, and is told the time.
+
+mod apply;
+mod conditions;
+mod observe;
+mod plan;
+mod status;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hubbub_api::kubernetes::ChatRoomStatus;
+
+use crate::{context::Context, error::ReconcileError};
+
+pub use observe::{Observed, Seen};
+pub(crate) use validate::is_paused;
+
+/// A room as the API server names it. Neither part is known to be a DNS label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The name in it.
+    pub name: String,
+}
+
+impl RoomKey {
+    /// The key under which its policy stands in the bucket.
+    #[must_use]
+    pub fn policy_key(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// As reports name it: `namespace/name`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What is remembered of each room between two looks.
+#[derive(Debug, Default)]
+pub struct Memories(Mutex<HashMap<RoomKey, Memory>>);
+
+/// What is remembered of a room.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The status that was written last, and the version of the object that it was written over.
+    pub written: Option<(ChatRoomStatus, Option<String>)>,
+    /// When that was.
+    pub written_at: Option<Instant>,
+    /// When its policy was put into the bucket last.
+    pub published_at: Option<Instant>,
+}
+
+impl Memories {
+    fn get(&self, key: &RoomKey) -> Memory {
+        let memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.get(key).cloned().unwrap_or_default()
+    }
+
+    fn set(&self, key: &RoomKey, memory: Memory) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), memory);
+    }
+
+    fn forget(&self, key: &RoomKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Brings one room to what is declared, and tells how it is. Returns after how long to look again, if nothing happens.
+///
+/// # Errors
+///
+/// What could not be done; everything is tried again from the beginning.
+pub async fn reconcile(
+    context: &Context,
+    key: &RoomKey,
+) -> Result<Option<Duration>, ReconcileError> {
+    // What other operators have published in the same bucket is theirs.
+    if !context.cluster.watches(&key.namespace) {
+        return Ok(None);
+    }
+    let observed = Observed::of(context, key);
+    let validated = validate::validate(observed);
+    let plan = plan::plan(validated);
+    let applied = apply::apply(context, plan).await?;
+    let Some(status) = status::status(applied) else {
+        context.rooms.forget(key);
+        return Ok(None);
+    };
+    status.write(context).await
+}

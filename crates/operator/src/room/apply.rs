@@ -1,0 +1,100 @@
+//! Writes what was planned, and nothing else.
+
+use std::time::Instant;
+
+use hubbub_api::kubernetes::ChatRoomResource;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use super::{
+    Observed, RoomKey, Seen,
+    plan::{Finalizer, Plan, Policy},
+    validate::Verdict,
+};
+use crate::{
+    bucket::BucketError,
+    context::{Context, FIELD_MANAGER},
+    error::ReconcileError,
+};
+
+/// What is in force now.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) observed: Observed,
+    pub(super) verdict: Verdict,
+    pub(super) published: Published,
+}
+
+/// Where the room's policy is.
+#[derive(Debug)]
+pub(super) enum Published {
+    /// The wanted policy is in the bucket, since that revision.
+    At(u64),
+    /// The one before stays in force until the room can move to its new pool.
+    Moving,
+    /// None of this generation is.
+    Not,
+    /// It is not known, or could not be written.
+    Failed(BucketError),
+}
+
+pub(super) async fn apply(context: &Context, plan: Plan) -> Result<Applied, ReconcileError> {
+    let Plan { mut observed, verdict, finalizer, policy } = plan;
+    let key = observed.key.clone();
+    if let Finalizer::Add(finalizers) = &finalizer {
+        set_finalizers(context, &mut observed, finalizers).await?;
+    }
+    let over = observed.entry.revision;
+    let published = match policy {
+        Policy::Keep if matches!(verdict, Verdict::Serve(_)) => Published::At(over),
+        Policy::Keep => Published::Not,
+        Policy::Hold => Published::Moving,
+        Policy::Unknown => Published::Failed(BucketError::Away),
+        Policy::Put(policy) => match context.bucket.put(&policy, over).await {
+            Ok(revision) => {
+                context.events.wrote("policy");
+                observed.memory.published_at = Some(Instant::now());
+                Published::At(revision)
+            }
+            Err(error) => Published::Failed(error),
+        },
+        Policy::Remove => {
+            let removed = context.bucket.remove(&key.policy_key(), over).await;
+            removed.map_err(ReconcileError::Bucket)?;
+            context.events.wrote("policy");
+            Published::Not
+        }
+    };
+    if let Finalizer::Remove(finalizers) = &finalizer {
+        if let Published::Failed(error) = published {
+            return Err(ReconcileError::Bucket(error));
+        }
+        set_finalizers(context, &mut observed, finalizers).await?;
+    }
+    context.rooms.set(&key, observed.memory.clone());
+    Ok(Applied { observed, verdict, published })
+}
+
+/// Sets the finalizers of the very version that was looked at. What a status is compared with is then the answer.
+async fn set_finalizers(
+    context: &Context,
+    observed: &mut Observed,
+    finalizers: &[String],
+) -> Result<(), ReconcileError> {
+    let Seen::Room(room) = &observed.seen else { return Ok(()) };
+    let RoomKey { namespace, name } = &observed.key;
+    let rooms: Api<ChatRoomResource> = Api::namespaced(context.client(), namespace);
+    let version = &room.metadata.resource_version;
+    let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+    let parameters =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(&patch);
+    match context.in_time(rooms.patch(name, &parameters, &patch)).await {
+        Ok(room) => observed.seen = Seen::Room(room.into()),
+        // Gone already, which is what was wanted, or will be seen.
+        Err(ReconcileError::Api(kube::Error::Api(status))) if status.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    context.events.wrote("finalizer");
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Everything that is known of a room at one moment, as plain values.
+
+use std::{sync::Arc, time::Instant};
+
+use hubbub_api::kubernetes::ChatRoomResource;
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Memory, RoomKey};
+use crate::{
+    bucket::Entry,
+    context::Context,
+    reports::{Gateway, Hearing},
+};
+
+/// A room as it is seen.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Which room.
+    pub key: RoomKey,
+    /// The object.
+    pub seen: Seen,
+    /// What the bucket holds under its key.
+    pub entry: Entry,
+    /// Whether the bucket has been read and can be written.
+    pub bucket_read: bool,
+    /// Whether gateways can be heard.
+    pub hearing: Hearing,
+    /// Members, over all gateways.
+    pub connections: u64,
+    /// The gateways of the pool that the room names.
+    pub gateways: Vec<Gateway>,
+    /// What is wrong with that pool's objects, if anything.
+    pub pool_fault: Option<String>,
+    /// What is remembered of the room.
+    pub memory: Memory,
+    /// The time by which spans are measured.
+    pub now: Instant,
+    /// The time that is written into statuses.
+    pub wall: Timestamp,
+}
+
+/// The object of a room.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// There is none.
+    Gone,
+    /// It cannot be read: its version, and why.
+    Unreadable {
+        /// The version of the object.
+        version: Option<String>,
+        /// What is wrong with it.
+        error: String,
+        /// Its generation.
+        generation: Option<i64>,
+    },
+    /// It can.
+    Room(Arc<ChatRoomResource>),
+}
+
+impl Observed {
+    /// Looks at everything.
+    pub(super) fn of(context: &Context, key: &RoomKey) -> Self {
+        let now = Instant::now();
+        let seen = context.cluster.room(key);
+        let pool = match &seen {
+            Seen::Room(room) => room.spec.gateways.pool.clone(),
+            Seen::Gone | Seen::Unreadable { .. } => String::new(),
+        };
+        Self {
+            entry: context.bucket.entry(&key.policy_key()),
+            bucket_read: context.bucket.is_read() && context.bucket.is_connected(),
+            hearing: context.reports.hearing(now),
+            connections: context.reports.connections(&key.path()),
+            gateways: context.reports.gateways(&pool, now),
+            pool_fault: context.pools.fault(&pool),
+            memory: context.rooms.get(key),
+            key: key.clone(),
+            seen,
+            now,
+            wall: Timestamp::now(),
+        }
+    }
+}

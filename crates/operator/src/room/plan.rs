@@ -1,0 +1,97 @@
+//! What has to be written for a room. Pure: the same room at the same moment gives the same plan.
+
+use hubbub_api::{
+    RoomPolicy,
+    kubernetes::{ChatRoomResource, FINALIZER},
+};
+
+use super::{
+    Observed, Seen,
+    validate::{Validated, Verdict},
+};
+
+/// What is to be written, in this order: finalizer, policy, and for a room that goes the other way round.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) observed: Observed,
+    pub(super) verdict: Verdict,
+    pub(super) finalizer: Finalizer,
+    pub(super) policy: Policy,
+}
+
+/// What becomes of the finalizer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finalizer {
+    Keep,
+    /// The finalizers that the object is to have, set before its policy is published.
+    Add(Vec<String>),
+    /// The same, set after its policy has been taken out.
+    Remove(Vec<String>),
+}
+
+/// What becomes of the policy in the bucket.
+#[derive(Debug, PartialEq)]
+pub(super) enum Policy {
+    /// It is as it should be.
+    Keep,
+    Put(Box<RoomPolicy>),
+    Remove,
+    /// It cannot be compared: the bucket has not been read.
+    Unknown,
+    /// The room moves to a pool where nobody would serve it yet: it stays where it is.
+    Hold,
+}
+
+pub(super) fn plan(Validated { observed, verdict }: Validated) -> Plan {
+    let policy = policy(&observed, &verdict);
+    let finalizer = match (&observed.seen, &verdict) {
+        (Seen::Room(room), Verdict::Withdraw) => without(room),
+        (Seen::Room(room), Verdict::Serve(_)) => with(room),
+        _ => Finalizer::Keep,
+    };
+    Plan { observed, verdict, finalizer, policy }
+}
+
+fn policy(observed: &Observed, verdict: &Verdict) -> Policy {
+    let wanted = match verdict {
+        Verdict::Pause | Verdict::Refuse(..) => return Policy::Keep,
+        Verdict::Withdraw if !observed.bucket_read => return Policy::Unknown,
+        Verdict::Withdraw if observed.entry.present => return Policy::Remove,
+        Verdict::Withdraw => return Policy::Keep,
+        Verdict::Serve(wanted) => wanted,
+    };
+    if !observed.bucket_read {
+        return Policy::Unknown;
+    }
+    let Some(published) = &observed.entry.policy else {
+        return Policy::Put(Box::new(wanted.clone()));
+    };
+    if **published == *wanted {
+        return Policy::Keep;
+    }
+    let served = observed.gateways.iter().any(|gateway| gateway.serves);
+    if published.pool != wanted.pool && !served {
+        return Policy::Hold;
+    }
+    Policy::Put(Box::new(wanted.clone()))
+}
+
+fn finalizers(room: &ChatRoomResource) -> Vec<String> {
+    room.metadata.finalizers.clone().unwrap_or_default()
+}
+
+fn with(room: &ChatRoomResource) -> Finalizer {
+    let mut finalizers = finalizers(room);
+    if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        return Finalizer::Keep;
+    }
+    finalizers.push(FINALIZER.to_owned());
+    Finalizer::Add(finalizers)
+}
+
+fn without(room: &ChatRoomResource) -> Finalizer {
+    let mut finalizers = finalizers(room);
+    let before = finalizers.len();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if finalizers.len() == before { Finalizer::Keep } else { Finalizer::Remove(finalizers) }
+}

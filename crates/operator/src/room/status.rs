@@ -1,0 +1,346 @@
+//! What is told of a room. Computed from what was applied, and written only when it says something new.
+//!
+//! Conditions are written at once. Counters alone are written at most every 30 s: they change all the time and are for
+//! people. A room whose policy was published a moment ago waits for its gateways before it is told to be half done.
+
+use std::time::Duration;
+
+use hubbub_api::kubernetes::{
+    ChatRoomResource, ChatRoomStatus, ConditionType, GatewayCounts, Reason,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use super::{
+    Observed, RoomKey, Seen,
+    apply::{Applied, Published},
+    conditions::{Finding, Truth, find, ready},
+    validate::Verdict,
+};
+use crate::{
+    bucket::BucketError,
+    context::{Context, FIELD_MANAGER},
+    error::ReconcileError,
+    notices::Notice,
+    reports::{EXPIRY, Hearing},
+};
+
+/// How often counters alone are written.
+const COUNTERS: Duration = Duration::from_secs(30);
+
+/// How long gateways get to run a new policy before the room is told to be half done.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long NATS may be away before rooms are told to be unknown: a restart is over by then.
+const AWAY_GRACE: Duration = Duration::from_secs(15);
+
+/// What is to be told of a room.
+#[derive(Debug)]
+pub(super) struct Telling {
+    key: RoomKey,
+    observed: Observed,
+    before: ChatRoomStatus,
+    pub(super) status: ChatRoomStatus,
+    pub(super) when: When,
+    /// Why the room must be tried again although everything was told.
+    failed: Option<BucketError>,
+}
+
+/// When a status is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum When {
+    Now,
+    /// Not before so long, if it still says something new then.
+    In(Duration),
+    /// It says nothing new.
+    Never,
+}
+
+/// What to tell, if there is still an object to tell it of.
+pub(super) fn status(applied: Applied) -> Option<Telling> {
+    let Applied { observed, verdict, published } = applied;
+    let before = before(&observed)?;
+    let generation = match &observed.seen {
+        Seen::Gone => return None,
+        Seen::Unreadable { generation, .. } => *generation,
+        Seen::Room(room) => room.metadata.generation,
+    };
+    let revision = match &published {
+        Published::At(revision) => Some(*revision),
+        _ => None,
+    };
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let serving = || observed.gateways.iter().filter(|gateway| gateway.serves);
+    let runs = |applied: u64| revision.is_some_and(|revision| applied >= revision);
+    let counts = GatewayCounts {
+        ready: count(serving().count()),
+        programmed: count(serving().filter(|gateway| runs(gateway.applied)).count()),
+    };
+    let status = match &verdict {
+        Verdict::Withdraw => return None,
+        Verdict::Pause => paused(&before, &observed),
+        Verdict::Serve(_) | Verdict::Refuse(..) => {
+            let accepted = accepted(&verdict);
+            let programmed = programmed(&observed, &before, &verdict, &published, counts);
+            let ready = ready(&accepted, &programmed);
+            let findings = [accepted, programmed, ready];
+            let date = |f: Finding| f.dated(&before.conditions, generation, observed.wall);
+            ChatRoomStatus {
+                observed_generation: generation,
+                path: format!("/rooms/{}", observed.key.path()),
+                gateways: counts,
+                connections: observed.connections,
+                conditions: findings.into_iter().map(date).collect(),
+            }
+        }
+    };
+    let when = when(&before, &status, &observed);
+    let failed = match published {
+        Published::Failed(error) => Some(error),
+        _ => None,
+    };
+    Some(Telling { key: observed.key.clone(), observed, before, status, when, failed })
+}
+
+/// The status that the object has, as far as is known: what was written last, until the object that came of it is seen.
+fn before(observed: &Observed) -> Option<ChatRoomStatus> {
+    let written = observed.memory.written.as_ref();
+    match &observed.seen {
+        Seen::Gone => None,
+        // Its status is not read either.
+        Seen::Unreadable { .. } => {
+            Some(written.map_or_else(ChatRoomStatus::default, |(status, _)| status.clone()))
+        }
+        Seen::Room(room) => match written {
+            Some((status, over)) if *over == room.metadata.resource_version => Some(status.clone()),
+            _ => Some(room.status.clone().unwrap_or_default()),
+        },
+    }
+}
+
+fn accepted(verdict: &Verdict) -> Finding {
+    let kind = ConditionType::Accepted;
+    match verdict {
+        Verdict::Refuse(reason, message) => Finding::new(kind, Truth::False, *reason, message),
+        _ => Finding::new(kind, Truth::True, Reason::Accepted, "the spec keeps every rule"),
+    }
+}
+
+fn programmed(
+    observed: &Observed,
+    before: &ChatRoomStatus,
+    verdict: &Verdict,
+    published: &Published,
+    counts: GatewayCounts,
+) -> Finding {
+    let finding = |truth, reason, message: String| {
+        Finding::new(ConditionType::Programmed, truth, reason, message)
+    };
+    let Verdict::Serve(policy) = verdict else {
+        let message = if observed.entry.present {
+            "the last good generation stays in force until the spec is mended"
+        } else {
+            "no gateway serves the room until the spec is mended"
+        };
+        return finding(Truth::False, Reason::NotAccepted, message.to_owned());
+    };
+    let (pool, generation) = (&policy.pool, policy.generation);
+    // Whatever cannot be told yet stays as it was told last.
+    let as_before = || {
+        let old = find(&before.conditions, ConditionType::Programmed);
+        let old = old.filter(|old| old.observed_generation == Some(generation));
+        old.and_then(kept).unwrap_or_else(|| {
+            finding(
+                Truth::Unknown,
+                Reason::Pending,
+                "the gateways have not been heard yet".to_owned(),
+            )
+        })
+    };
+    match published {
+        Published::Failed(BucketError::Away) => {}
+        Published::Failed(BucketError::Raced) => return as_before(),
+        Published::Failed(error) => {
+            return finding(Truth::False, Reason::NotPublished, error.to_string());
+        }
+        Published::Moving => {
+            let message = format!(
+                "no gateway of pool {pool} serves yet; the room stays in its old pool until one does"
+            );
+            return finding(Truth::False, Reason::PoolStarting, message);
+        }
+        Published::At(_) | Published::Not => {}
+    }
+    match observed.hearing {
+        Hearing::Away(away) if away >= AWAY_GRACE => {
+            let message = "the operator does not reach NATS, so it can neither publish the policy nor hear the gateways";
+            return finding(Truth::Unknown, Reason::NatsUnavailable, message.to_owned());
+        }
+        Hearing::Away(_) => return as_before(),
+        Hearing::Clear | Hearing::Listening => {}
+    }
+    if matches!(published, Published::Failed(_)) {
+        return as_before();
+    }
+    let GatewayCounts { ready, programmed } = counts;
+    if ready > 0 && programmed == ready {
+        let message = format!("every serving gateway of pool {pool} runs generation {generation}");
+        return finding(Truth::True, Reason::Programmed, message);
+    }
+    if observed.hearing == Hearing::Listening {
+        return as_before();
+    }
+    if ready > 0 {
+        let message =
+            format!("not every serving gateway of pool {pool} runs generation {generation} yet");
+        return finding(Truth::False, Reason::Propagating, message);
+    }
+    match &observed.pool_fault {
+        Some(fault) => {
+            let message = format!("no gateway of pool {pool} serves, because {fault}");
+            finding(Truth::False, Reason::PoolFailed, message)
+        }
+        None => {
+            let message = format!(
+                "no gateway of pool {pool} serves; see the pods with the label hubbub.dev/pool={pool}"
+            );
+            finding(Truth::False, Reason::NoGateways, message)
+        }
+    }
+}
+
+/// A condition that was told before, as a finding. Only what this program knows can be kept.
+fn kept(old: &Condition) -> Option<Finding> {
+    let truth = [Truth::True, Truth::False, Truth::Unknown];
+    let truth = truth.into_iter().find(|truth| truth.as_str() == old.status)?;
+    let reasons = [
+        Reason::Programmed,
+        Reason::Propagating,
+        Reason::NoGateways,
+        Reason::PoolFailed,
+        Reason::PoolStarting,
+        Reason::NatsUnavailable,
+        Reason::NotPublished,
+        Reason::Pending,
+    ];
+    let reason = reasons.into_iter().find(|reason| reason.as_str() == old.reason)?;
+    Some(Finding::new(ConditionType::Programmed, truth, reason, old.message.clone()))
+}
+
+/// Everything as it was told last, and that it is paused.
+fn paused(before: &ChatRoomStatus, observed: &Observed) -> ChatRoomStatus {
+    let pending = |kind| {
+        Finding::new(
+            kind,
+            Truth::Unknown,
+            Reason::Paused,
+            "the room was paused before it was looked at",
+        )
+        .dated(&[], None, observed.wall)
+    };
+    let mut conditions: Vec<Condition> =
+        [ConditionType::Accepted, ConditionType::Programmed, ConditionType::Ready]
+            .into_iter()
+            .map(|kind| find(&before.conditions, kind).cloned().unwrap_or_else(|| pending(kind)))
+            .collect();
+    let message = "the annotation hubbub.dev/paused is set: changes wait until it is removed";
+    let paused = Finding::new(ConditionType::Paused, Truth::True, Reason::Paused, message);
+    conditions.push(paused.dated(&before.conditions, before.observed_generation, observed.wall));
+    let path = format!("/rooms/{}", observed.key.path());
+    ChatRoomStatus { conditions, path, ..before.clone() }
+}
+
+fn when(before: &ChatRoomStatus, status: &ChatRoomStatus, observed: &Observed) -> When {
+    let since = |at: std::time::Instant| observed.now.saturating_duration_since(at);
+    let counters = (before.gateways, before.connections) != (status.gateways, status.connections);
+    let told = ChatRoomStatus {
+        gateways: before.gateways,
+        connections: before.connections,
+        ..status.clone()
+    };
+    if told != *before {
+        // Accepted and the rest are told together, a moment later, rather than twice.
+        let programmed = find(&status.conditions, ConditionType::Programmed);
+        let under_way = programmed.is_some_and(|condition| {
+            [Reason::Propagating, Reason::Pending].iter().any(|r| r.as_str() == condition.reason)
+        });
+        let published = observed.memory.published_at.map(since).filter(|since| *since < SETTLE);
+        return match published {
+            Some(since) if under_way => When::In(SETTLE - since),
+            _ => When::Now,
+        };
+    }
+    if !counters {
+        return When::Never;
+    }
+    match observed.memory.written_at.map(since).filter(|since| *since < COUNTERS) {
+        Some(since) => When::In(COUNTERS - since),
+        None => When::Now,
+    }
+}
+
+impl Telling {
+    /// Writes the status if it is to be written now, and says when to look again.
+    pub(super) async fn write(self, context: &Context) -> Result<Option<Duration>, ReconcileError> {
+        let Self { key, observed, before, status, when, failed } = self;
+        let again = match when {
+            When::Never => None,
+            When::In(wait) => Some(wait),
+            When::Now => {
+                put(context, &key, &status).await?;
+                let version = match &observed.seen {
+                    Seen::Gone => None,
+                    Seen::Unreadable { version, .. } => version.clone(),
+                    Seen::Room(room) => room.metadata.resource_version.clone(),
+                };
+                let mut memory = observed.memory.clone();
+                memory.written = Some((status.clone(), version));
+                memory.written_at = Some(observed.now);
+                context.rooms.set(&key, memory);
+                for notice in Notice::between(&before.conditions, &status.conditions) {
+                    context.notices.publish(&key, uid(&observed.seen), notice).await;
+                }
+                None
+            }
+        };
+        if let Some(error) = failed {
+            return Err(ReconcileError::Bucket(error));
+        }
+        // What is only known after a while is looked at after that while.
+        let listening = (observed.hearing != Hearing::Clear).then_some(EXPIRY / 2);
+        Ok([again, listening].into_iter().flatten().min())
+    }
+}
+
+fn uid(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Room(room) => room.metadata.uid.clone(),
+        Seen::Gone | Seen::Unreadable { .. } => None,
+    }
+}
+
+async fn put(
+    context: &Context,
+    key: &RoomKey,
+    status: &ChatRoomStatus,
+) -> Result<(), ReconcileError> {
+    let rooms: Api<ChatRoomResource> = Api::namespaced(context.client(), &key.namespace);
+    let patch = json!({
+        "apiVersion": hubbub_api::API_VERSION,
+        "kind": hubbub_api::KIND,
+        "metadata": {"name": key.name},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(&patch);
+    // The answer may be an object that cannot be read, and nothing of it is needed.
+    let patched = rooms.patch_status(&key.name, &parameters, &patch);
+    match context.in_time(patched).await {
+        Ok(_) | Err(ReconcileError::Api(kube::Error::SerdeError(_))) => {}
+        Err(ReconcileError::Api(kube::Error::Api(status))) if status.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    context.events.wrote("status");
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! The pure steps together, over simulated time: what is written, what is told, and that nothing is when nothing happens.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hubbub_api::{
+    ChatRoomSpec, RoomName, RoomPolicy,
+    kubernetes::{ChatRoomResource, ChatRoomStatus, FINALIZER, PAUSED},
+};
+use k8s_openapi::jiff::Timestamp;
+
+use super::{
+    Memory, Observed, RoomKey, Seen,
+    apply::{Applied, Published},
+    conditions::{Finding, Truth, ready},
+    plan::{Finalizer, Plan, Policy, plan},
+    status::{When, status},
+    validate::validate,
+};
+use crate::{
+    bucket::{BucketError, Entry},
+    reports::{Gateway, Hearing, PERIOD},
+};
+
+fn gateway(name: &str, applied: u64) -> Gateway {
+    Gateway {
+        name: name.to_owned(),
+        applied,
+        serves: true,
+        silent: false,
+        connections: HashMap::new(),
+    }
+}
+
+/// A room that has its finalizer, is published at revision 7, and is served by two gateways.
+fn published() -> Observed {
+    let name = RoomName::new("demo", "lobby").unwrap();
+    let mut room = ChatRoomResource::new(&name, ChatRoomSpec::new(vec!["*".to_owned()]));
+    room.metadata.generation = Some(3);
+    room.metadata.resource_version = Some("11".to_owned());
+    room.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    let policy = RoomPolicy::from_chat_room(&room.declared()).unwrap();
+    Observed {
+        key: RoomKey { namespace: "demo".to_owned(), name: "lobby".to_owned() },
+        seen: Seen::Room(Arc::new(room)),
+        entry: Entry { revision: 7, policy: Some(Arc::new(policy)), present: true },
+        bucket_read: true,
+        hearing: Hearing::Clear,
+        connections: 5,
+        gateways: vec![gateway("a", 7), gateway("b", 9)],
+        pool_fault: None,
+        memory: Memory::default(),
+        now: Instant::now(),
+        wall: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn edit(observed: &mut Observed, change: impl FnOnce(&mut ChatRoomResource)) {
+    let Seen::Room(room) = &observed.seen else { panic!("a room") };
+    let mut room = ChatRoomResource::clone(room);
+    change(&mut room);
+    observed.seen = Seen::Room(Arc::new(room));
+}
+
+fn planned(observed: &Observed) -> Plan {
+    plan(validate(observed.clone()))
+}
+
+/// What is told when all that was planned has been written: a new policy at revision 12.
+fn told(observed: &Observed) -> (ChatRoomStatus, When) {
+    let Plan { observed, verdict, policy, .. } = planned(observed);
+    let published = match policy {
+        Policy::Keep => Published::At(observed.entry.revision),
+        Policy::Put(_) => Published::At(12),
+        Policy::Hold => Published::Moving,
+        Policy::Unknown => Published::Failed(BucketError::Away),
+        Policy::Remove => Published::Not,
+    };
+    let telling = status(Applied { observed, verdict, published }).expect("there is a room");
+    (telling.status, telling.when)
+}
+
+/// The room with the status that was told, as if it had been written.
+fn settled() -> Observed {
+    let mut observed = published();
+    let (status, when) = told(&observed);
+    assert_eq!(when, When::Now);
+    observed.memory.written_at = Some(observed.now);
+    edit(&mut observed, |room| room.status = Some(status));
+    observed
+}
+
+fn reason(status: &ChatRoomStatus, kind: &str) -> (String, String) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (condition.status.clone(), condition.reason.clone())
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn an_idle_hour_makes_no_write() {
+    let mut observed = settled();
+    let begun = observed.now;
+    while observed.now - begun < Duration::from_secs(3600) {
+        observed.now += PERIOD;
+        observed.wall += PERIOD;
+        let plan = planned(&observed);
+        assert_eq!((plan.finalizer, plan.policy), (Finalizer::Keep, Policy::Keep));
+        assert_eq!(told(&observed).1, When::Never);
+    }
+}
+
+#[test]
+fn counters_alone_are_written_at_most_every_half_minute() {
+    let mut observed = settled();
+    let begun = observed.now;
+    let mut writes = 0;
+    while observed.now - begun < Duration::from_secs(600) {
+        observed.now += PERIOD;
+        observed.connections += 1;
+        let (status, when) = told(&observed);
+        match when {
+            When::Now => {
+                writes += 1;
+                observed.memory.written_at = Some(observed.now);
+                edit(&mut observed, |room| room.status = Some(status));
+            }
+            When::In(wait) => assert!(wait <= Duration::from_secs(30)),
+            When::Never => panic!("the counters differ"),
+        }
+    }
+    assert_eq!(writes, 20);
+}
+
+#[test]
+fn a_new_room_gets_its_finalizer_then_its_policy() {
+    let mut observed = published();
+    edit(&mut observed, |room| room.metadata.finalizers = Some(vec!["other/one".to_owned()]));
+    observed.entry = Entry::default();
+    let plan = planned(&observed);
+    let both = vec!["other/one".to_owned(), FINALIZER.to_owned()];
+    assert_eq!(plan.finalizer, Finalizer::Add(both));
+    assert!(matches!(plan.policy, Policy::Put(policy) if policy.generation == 3));
+}
+
+#[test]
+fn a_room_that_goes_takes_its_policy_along_even_when_paused() {
+    let mut observed = published();
+    edit(&mut observed, |room| {
+        room.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        room.metadata.annotations = Some([(PAUSED.to_owned(), "true".to_owned())].into());
+    });
+    let plan = planned(&observed);
+    assert_eq!((plan.finalizer, plan.policy), (Finalizer::Remove(Vec::new()), Policy::Remove));
+    let gone = Observed { seen: Seen::Gone, ..published() };
+    assert_eq!(planned(&gone).policy, Policy::Remove, "and what was left behind is swept");
+    let unread = Observed { seen: Seen::Gone, bucket_read: false, ..published() };
+    assert_eq!(planned(&unread).policy, Policy::Unknown, "but not blindly");
+}
+
+#[test]
+fn a_move_waits_for_somebody_who_serves_the_new_pool() {
+    let mut observed = settled();
+    edit(&mut observed, |room| room.spec.gateways.pool = "vip".to_owned());
+    observed.gateways.clear();
+    assert_eq!(planned(&observed).policy, Policy::Hold);
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("False", "PoolStarting"));
+    observed.gateways.push(gateway("vip-1", 9));
+    assert!(matches!(planned(&observed).policy, Policy::Put(policy) if policy.pool == "vip"));
+}
+
+#[test]
+fn conditions_tell_what_is() {
+    type Change = fn(&mut Observed);
+    let table: Vec<(&str, Change, (&str, &str))> = vec![
+        ("all run it", |_| {}, ("True", "Programmed")),
+        ("one does not", |o| o.gateways[0].applied = 6, ("False", "Propagating")),
+        ("nobody serves", |o| o.gateways.clear(), ("False", "NoGateways")),
+        (
+            "nobody serves, for a reason",
+            |o| {
+                o.gateways.clear();
+                o.pool_fault = Some("quota".to_owned());
+            },
+            ("False", "PoolFailed"),
+        ),
+        (
+            "NATS is away for long",
+            |o| o.hearing = Hearing::Away(Duration::from_secs(15)),
+            ("Unknown", "NatsUnavailable"),
+        ),
+        (
+            "NATS is away for a moment",
+            |o| o.hearing = Hearing::Away(Duration::from_secs(1)),
+            ("True", "Programmed"),
+        ),
+        (
+            "the operator has just begun to listen",
+            |o| {
+                o.hearing = Hearing::Listening;
+                o.gateways.clear();
+            },
+            ("True", "Programmed"),
+        ),
+    ];
+    for (what, change, (status, because)) in table {
+        let mut observed = settled();
+        change(&mut observed);
+        let told = told(&observed).0;
+        assert_eq!(reason(&told, "Programmed"), pair(status, because), "{what}");
+        assert_eq!(reason(&told, "Accepted"), pair("True", "Accepted"), "{what}");
+        let ready = if status == "True" { "Ready" } else { because };
+        assert_eq!(reason(&told, "Ready"), pair(status, ready), "{what}");
+        assert_eq!(told.conditions.len(), 3, "{what}: all of them, each once");
+    }
+}
+
+#[test]
+fn a_broken_rule_is_told_and_what_was_in_force_stays() {
+    let mut observed = settled();
+    edit(&mut observed, |room| {
+        room.spec.allowed_origins = vec!["https://a:65536".to_owned()];
+        room.metadata.generation = Some(4);
+    });
+    let plan = planned(&observed);
+    assert_eq!((plan.finalizer, plan.policy), (Finalizer::Keep, Policy::Keep));
+    let (status, when) = told(&observed);
+    assert_eq!(when, When::Now);
+    assert_eq!(reason(&status, "Accepted"), pair("False", "Invalid"));
+    assert_eq!(reason(&status, "Programmed"), pair("False", "NotAccepted"));
+    assert_eq!(reason(&status, "Ready"), pair("False", "Invalid"));
+}
+
+#[test]
+fn times_change_only_with_the_status_of_a_condition() {
+    let mut observed = settled();
+    observed.wall += Duration::from_secs(60);
+    observed.gateways[0].applied = 6;
+    let (status, _) = told(&observed);
+    let time = |kind: &str| {
+        let condition = status.conditions.iter().find(|condition| condition.type_ == kind);
+        condition.unwrap().last_transition_time.0
+    };
+    assert_eq!(time("Accepted"), Timestamp::UNIX_EPOCH);
+    assert_eq!(time("Programmed"), observed.wall);
+}
+
+#[test]
+fn a_policy_published_a_moment_ago_is_not_told_to_be_half_done() {
+    let mut observed = settled();
+    edit(&mut observed, |room| room.metadata.generation = Some(4));
+    observed.memory.published_at = Some(observed.now);
+    assert!(matches!(told(&observed).1, When::In(_)));
+    observed.now += Duration::from_secs(1);
+    let (status, when) = told(&observed);
+    assert_eq!(when, When::Now);
+    assert_eq!(reason(&status, "Programmed"), pair("False", "Propagating"));
+}
+
+#[test]
+fn the_object_from_before_the_last_write_is_not_taken_for_the_newest() {
+    let mut observed = settled();
+    let Seen::Room(room) = &observed.seen else { panic!("a room") };
+    let status = room.status.clone().unwrap();
+    let version = room.metadata.resource_version.clone();
+    edit(&mut observed, |room| room.status = None);
+    observed.memory.written = Some((status, version));
+    assert_eq!(told(&observed).1, When::Never);
+    edit(&mut observed, |room| room.metadata.resource_version = Some("12".to_owned()));
+    assert_eq!(told(&observed).1, When::Now, "somebody took the status away");
+}
+
+#[test]
+fn ready_is_what_the_others_come_to() {
+    use hubbub_api::kubernetes::{ConditionType, Reason};
+    let truths = [Truth::True, Truth::False, Truth::Unknown];
+    for accepted in truths {
+        for programmed in truths {
+            let one = Finding::new(ConditionType::Accepted, accepted, Reason::Invalid, "");
+            let two = Finding::new(ConditionType::Programmed, programmed, Reason::NoGateways, "");
+            let wanted = match (accepted, programmed) {
+                (Truth::True, Truth::True) => Truth::True,
+                (Truth::False, _) | (_, Truth::False) => Truth::False,
+                _ => Truth::Unknown,
+            };
+            assert_eq!(ready(&one, &two).truth, wanted);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What is to become of a room: its object judged by the rules.
+
+use hubbub_api::{
+    PolicyError, RoomPolicy,
+    kubernetes::{ChatRoomResource, PAUSED, Reason},
+};
+
+use super::{Observed, Seen};
+
+/// A room and the verdict on it.
+#[derive(Debug)]
+pub(super) struct Validated {
+    pub(super) observed: Observed,
+    pub(super) verdict: Verdict,
+}
+
+/// What is to become of a room.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is gone, or goes: its policy must leave the bucket.
+    Withdraw,
+    /// It is to be left as it is.
+    Pause,
+    /// It is to be served by this policy.
+    Serve(RoomPolicy),
+    /// It breaks rules or cannot be read; what was in force stays.
+    Refuse(Reason, String),
+}
+
+pub(super) fn validate(observed: Observed) -> Validated {
+    let verdict = match &observed.seen {
+        Seen::Gone => Verdict::Withdraw,
+        Seen::Unreadable { error, .. } => Verdict::Refuse(
+            Reason::Unreadable,
+            format!(
+                "the object cannot be read: {error}; mend it, or upgrade the operator if a newer one wrote it"
+            ),
+        ),
+        // A room that is to go goes, even when it is paused: its namespace could not be deleted otherwise.
+        Seen::Room(room) if room.metadata.deletion_timestamp.is_some() => Verdict::Withdraw,
+        Seen::Room(room) if is_paused(room) => Verdict::Pause,
+        Seen::Room(room) => match RoomPolicy::from_chat_room(&room.declared()) {
+            Ok(policy) => Verdict::Serve(policy),
+            Err(PolicyError::Invalid(violations)) => {
+                let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                Verdict::Refuse(Reason::Invalid, told.join("; "))
+            }
+            Err(error) => Verdict::Refuse(Reason::Invalid, error.to_string()),
+        },
+    };
+    Validated { observed, verdict }
+}
+
+pub(crate) fn is_paused(room: &ChatRoomResource) -> bool {
+    let annotations = room.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(PAUSED)).is_some_and(|value| value == "true")
+}

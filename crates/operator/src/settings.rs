@@ -1,0 +1,453 @@
+//! The file of settings: how gateways of each pool are built. The chart renders it from its values.
+//!
+//! What a pool does not say it takes from the pool `default`, and what that does not say from here. A room may name a pool
+//! that the file does not; it is built as `default` is. Keys that are not known are refused, with the nearest that is.
+
+use std::{collections::BTreeMap, path::Path};
+
+use hubbub_api::{WireDuration, is_dns_label, names::DEFAULT_POOL, nearest, rules::MAX_GATEWAYS};
+use k8s_openapi::api::{
+    core::v1::{Affinity, EnvVar, Toleration},
+    networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer},
+};
+use serde::Deserialize;
+
+/// Gateways of the pool `default` when no room asks for more and the file does not say.
+const DEFAULT_MIN: u32 = 2;
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("the settings {file} cannot be read: {source}")]
+    File {
+        /// Its name.
+        file: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not of this shape.
+    #[error("the settings are not in order, line {line}: {fault}")]
+    Shape {
+        /// The line, from 1; 0 if it is not known.
+        line: u64,
+        /// What is wrong, and what is right.
+        fault: String,
+    },
+    /// A value cannot work.
+    #[error("the settings are not in order: {field}: {fault}")]
+    Value {
+        /// The path of the field.
+        field: String,
+        /// What is wrong, and how to mend it.
+        fault: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct File {
+    nats: GatewayNats,
+    #[serde(default)]
+    pools: BTreeMap<String, PoolFile>,
+}
+
+/// How gateways reach NATS; the operator's own way is on its command line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewayNats {
+    /// Servers, with commas between.
+    pub url: String,
+    /// A secret with a credentials file.
+    pub credentials_secret: Option<SecretKey>,
+    /// A secret with PEM certificates to trust.
+    pub ca_secret: Option<SecretKey>,
+}
+
+/// One key of a secret in the release's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SecretKey {
+    /// The secret's name.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct PoolFile {
+    min: Option<u32>,
+    image: Option<String>,
+    image_pull_policy: Option<String>,
+    image_pull_secrets: Option<Vec<String>>,
+    resources: Option<Resources>,
+    extra_args: Option<Vec<String>>,
+    extra_env: Option<Vec<EnvVar>>,
+    drain: Option<Drain>,
+    service: Option<ServiceSettings>,
+    network_policy: Option<NetworkPolicySettings>,
+    pod_labels: Option<BTreeMap<String, String>>,
+    pod_annotations: Option<BTreeMap<String, String>>,
+    node_selector: Option<BTreeMap<String, String>>,
+    tolerations: Option<Vec<Toleration>>,
+    affinity: Option<Affinity>,
+    priority_class_name: Option<String>,
+}
+
+/// What a gateway may use, as Kubernetes writes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Resources {
+    /// What it is sure to get.
+    pub requests: BTreeMap<String, Amount>,
+    /// What it never gets more of.
+    pub limits: BTreeMap<String, Amount>,
+}
+
+/// A quantity such as `500m` or `1Gi`; a bare number is one too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amount(pub String);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Whole(u64),
+            Fraction(f64),
+            Text(String),
+        }
+        Ok(Self(match Written::deserialize(deserializer)? {
+            Written::Whole(number) => number.to_string(),
+            Written::Fraction(number) => number.to_string(),
+            Written::Text(text) => text,
+        }))
+    }
+}
+
+/// The times of a drain, as the gateway's flags of the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Drain {
+    /// How long handshakes are still served.
+    pub settle: WireDuration,
+    /// Over how long members are then sent away.
+    pub window: WireDuration,
+    /// When whoever is still there is cut off.
+    pub deadline: WireDuration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            settle: WireDuration::from_secs(5),
+            window: WireDuration::from_secs(20),
+            deadline: WireDuration::from_secs(30),
+        }
+    }
+}
+
+/// The Service in front of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct ServiceSettings {
+    /// `ClusterIP`, `NodePort` or `LoadBalancer`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The port for members.
+    pub port: u16,
+    /// For load balancers of clouds.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self { kind: "ClusterIP".to_owned(), port: 80, annotations: BTreeMap::new() }
+    }
+}
+
+/// Who may talk to gateways, and to whom they may.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct NetworkPolicySettings {
+    /// Whether there is a policy at all.
+    pub enabled: bool,
+    /// Who may read metrics on the admin port, beside the node's own probes.
+    pub admin_from: Vec<NetworkPolicyPeer>,
+    /// Further ways out, such as to a collector of traces.
+    pub extra_egress: Vec<NetworkPolicyEgressRule>,
+}
+
+impl Default for NetworkPolicySettings {
+    fn default() -> Self {
+        Self { enabled: true, admin_from: Vec::new(), extra_egress: Vec::new() }
+    }
+}
+
+/// Everything that is known of how to build a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolSettings {
+    /// The fewest gateways while the pool exists.
+    pub min: u32,
+    /// The gateway's image.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; none leaves it to Kubernetes.
+    pub image_pull_policy: Option<String>,
+    /// Secrets in the release's namespace.
+    pub image_pull_secrets: Vec<String>,
+    /// What a gateway may use.
+    pub resources: Resources,
+    /// Further flags of the gateway.
+    pub extra_args: Vec<String>,
+    /// Further environment variables of the gateway.
+    pub extra_env: Vec<EnvVar>,
+    /// The times of the drain.
+    pub drain: Drain,
+    /// The Service.
+    pub service: ServiceSettings,
+    /// The NetworkPolicy.
+    pub network_policy: NetworkPolicySettings,
+    /// Further labels of pods.
+    pub pod_labels: BTreeMap<String, String>,
+    /// Annotations of pods.
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Labels that nodes must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that are tolerated.
+    pub tolerations: Vec<Toleration>,
+    /// Where pods would rather be.
+    pub affinity: Option<Affinity>,
+    /// Their priority.
+    pub priority_class_name: Option<String>,
+}
+
+/// The settings, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How gateways reach NATS.
+    pub nats: GatewayNats,
+    pools: BTreeMap<String, PoolSettings>,
+    default: PoolSettings,
+}
+
+impl Settings {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], each with its remedy.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::File { file: path.display().to_string(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], each with its remedy.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let file: File = serde_yaml::from_str(text).map_err(|error| shape(&error))?;
+        if file.nats.url.trim().is_empty() {
+            return Err(wrong("nats.url", "name the NATS servers, such as nats://nats:4222"));
+        }
+        let base = file.pools.get(DEFAULT_POOL).cloned().unwrap_or_default();
+        let default = resolve(DEFAULT_POOL, PoolFile::default(), &base)?;
+        let default = PoolSettings { min: base.min.unwrap_or(DEFAULT_MIN), ..default };
+        let mut pools = BTreeMap::new();
+        for (name, pool) in file.pools {
+            if !is_dns_label(&name) {
+                let fault = "the pool's name must be a DNS label: lower-case letters, digits and hyphens, at most 63";
+                return Err(wrong(&format!("pools.{name}"), fault));
+            }
+            if name != DEFAULT_POOL {
+                let settings = resolve(&name, pool, &base)?;
+                pools.insert(name, settings);
+            }
+        }
+        Ok(Self { nats: file.nats, default, pools })
+    }
+
+    /// The settings of a pool; those of `default`, but for its `min`, if the file does not name it.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> PoolSettings {
+        match self.pools.get(name) {
+            Some(pool) => pool.clone(),
+            None if name == DEFAULT_POOL => self.default.clone(),
+            None => PoolSettings { min: 0, ..self.default.clone() },
+        }
+    }
+}
+
+fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, SettingsError> {
+    let base = base.clone();
+    let field = |field: &str| format!("pools.{name}.{field}");
+    let Some(image) = pool.image.or(base.image).filter(|image| !image.trim().is_empty()) else {
+        let fault =
+            "is missing: name the gateway's image, here or for all pools at pools.default.image";
+        return Err(wrong(&field("image"), fault));
+    };
+    let settings = PoolSettings {
+        min: pool.min.unwrap_or_default(),
+        image,
+        image_pull_policy: pool.image_pull_policy.or(base.image_pull_policy),
+        image_pull_secrets: pool.image_pull_secrets.or(base.image_pull_secrets).unwrap_or_default(),
+        resources: pool.resources.or(base.resources).unwrap_or_default(),
+        extra_args: pool.extra_args.or(base.extra_args).unwrap_or_default(),
+        extra_env: pool.extra_env.or(base.extra_env).unwrap_or_default(),
+        drain: pool.drain.or(base.drain).unwrap_or_default(),
+        service: pool.service.or(base.service).unwrap_or_default(),
+        network_policy: pool.network_policy.or(base.network_policy).unwrap_or_default(),
+        pod_labels: pool.pod_labels.or(base.pod_labels).unwrap_or_default(),
+        pod_annotations: pool.pod_annotations.or(base.pod_annotations).unwrap_or_default(),
+        node_selector: pool.node_selector.or(base.node_selector).unwrap_or_default(),
+        tolerations: pool.tolerations.or(base.tolerations).unwrap_or_default(),
+        affinity: pool.affinity.or(base.affinity),
+        priority_class_name: pool.priority_class_name.or(base.priority_class_name),
+    };
+    for (name, min) in [("min", Some(settings.min)), ("min", base.min)] {
+        if min.is_some_and(|min| min > MAX_GATEWAYS) {
+            return Err(wrong(&field(name), &format!("must be at most {MAX_GATEWAYS} gateways")));
+        }
+    }
+    let Drain { settle, window, deadline } = settings.drain;
+    let least = WireDuration::from(*settle + *window);
+    if deadline < least {
+        let fault = format!(
+            "{deadline} is before the members are away: make it at least settle plus window, {least}"
+        );
+        return Err(wrong(&field("drain.deadline"), &fault));
+    }
+    one_of(
+        &field("imagePullPolicy"),
+        settings.image_pull_policy.as_deref(),
+        &["Always", "IfNotPresent", "Never"],
+    )?;
+    one_of(
+        &field("service.type"),
+        Some(&settings.service.kind),
+        &["ClusterIP", "NodePort", "LoadBalancer"],
+    )?;
+    Ok(settings)
+}
+
+fn one_of(field: &str, value: Option<&str>, allowed: &[&str]) -> Result<(), SettingsError> {
+    match value {
+        Some(value) if !allowed.contains(&value) => {
+            Err(wrong(field, &format!("must be one of {}, not {value:?}", allowed.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wrong(field: &str, fault: &str) -> SettingsError {
+    SettingsError::Value { field: field.to_owned(), fault: fault.to_owned() }
+}
+
+/// The YAML library's error, in words that mend it.
+fn shape(error: &serde_yaml::Error) -> SettingsError {
+    let error = error.without_snippet();
+    let line = error.location().map_or(0, |location| location.line());
+    let fault = match error {
+        serde_yaml::Error::SerdeUnknownField { field, expected, .. } => {
+            match nearest(field, expected.iter().copied()) {
+                Some(near) => format!("{field} is not a setting: did you mean {near}?"),
+                None => format!(
+                    "{field} is not a setting: remove it (the settings here are {})",
+                    expected.join(", ")
+                ),
+            }
+        }
+        error => error.render(),
+    };
+    SettingsError::Shape { line, fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "nats: {url: 'nats://nats:4222'}\npools: {default: {image: 'hubbub:1'}}\n";
+
+    #[test]
+    fn the_least_is_enough() {
+        let settings = Settings::parse(LEAST).unwrap();
+        assert_eq!(settings.pool("default").min, 2);
+        assert_eq!(settings.pool("default").image, "hubbub:1");
+        assert_eq!(settings.pool("vip").min, 0, "only rooms ask for others");
+        assert_eq!(settings.pool("vip").image, "hubbub:1");
+    }
+
+    #[test]
+    fn a_pool_takes_from_default_what_it_does_not_say() {
+        let settings = Settings::parse(
+            "
+nats: {url: 'nats://nats:4222', credentialsSecret: {name: nats, key: gateway.creds}}
+pools:
+  default:
+    min: 3
+    image: hubbub:1
+    resources: {requests: {cpu: 1, memory: 64Mi}}
+    drain: {window: 10s}
+  vip:
+    image: hubbub:2
+    extraArgs: [--log, debug]
+",
+        )
+        .unwrap();
+        let vip = settings.pool("vip");
+        assert_eq!((vip.min, vip.image.as_str()), (0, "hubbub:2"));
+        assert_eq!(vip.resources.requests["cpu"], Amount("1".to_owned()));
+        assert_eq!(vip.drain.window, WireDuration::from_secs(10));
+        assert_eq!(vip.drain.deadline, WireDuration::from_secs(30));
+        assert_eq!(settings.pool("default").min, 3);
+        assert!(settings.pool("default").extra_args.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_work_is_told_with_its_place_and_remedy() {
+        for (text, words) in [
+            (
+                "nats: {url: 'nats://n'}\npools: {default: {imge: a}}",
+                "line 2: imge is not a setting: did you mean image?",
+            ),
+            ("nats: {uri: x}", "did you mean url?"),
+            (
+                "colour: red\nnats: {url: x}",
+                "colour is not a setting: remove it (the settings here are nats, pools)",
+            ),
+            ("pools: {}", "missing field `nats`"),
+            ("nats: {url: ''}", "nats.url: name the NATS servers"),
+            ("nats: {url: x}", "pools.default.image: is missing"),
+            (
+                "nats: {url: x}\npools: {default: {image: a, min: 501}}",
+                "pools.default.min: must be at most 500",
+            ),
+            (
+                "nats: {url: x}\npools: {A_b: {image: a}, default: {image: a}}",
+                "pools.A_b: the pool's name must be a DNS label",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a, drain: {deadline: 10s}}}",
+                "make it at least settle plus window, 25s",
+            ),
+            ("nats: {url: x}\npools: {default: {image: a, drain: {window: 10}}}", "such as 60s"),
+            (
+                "nats: {url: x}\npools: {default: {image: a, imagePullPolicy: Sometimes}}",
+                "must be one of Always, IfNotPresent, Never",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a, service: {type: Big}}}",
+                "pools.default.service.type: must be one of ClusterIP",
+            ),
+            ("nats: [", "line"),
+        ] {
+            let error = Settings::parse(text).expect_err(text).to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let missing = Settings::read(Path::new("/nonexistent/settings.yaml")).unwrap_err();
+        assert!(missing.to_string().contains("/nonexistent/settings.yaml"));
+    }
+}
