@@ -87,7 +87,8 @@ fn schema() -> Value {
         "properties": {
             "apiVersion": {"type": "string", "description": "hubbub.dev/v1alpha1"},
             "kind": {"type": "string", "description": "ChatRoom"},
-            "metadata": {"type": "object"},
+            // The name stands here only so that its rule can point at it; the API server has its own schema for the rest.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
             "spec": schema_of::<ChatRoomSpec>(),
             "status": status,
         },
@@ -100,9 +101,8 @@ fn schema() -> Value {
         let mut validation = json!({"rule": rule.cel, "message": rule.message});
         // The API server then tells the field itself, not the group that holds it.
         let inner = rule.fields.first().and_then(|field| field.strip_prefix(rule.scope));
-        if let Some(inner) = inner.filter(|inner| inner.starts_with('.') && !rule.scope.is_empty())
-        {
-            validation["fieldPath"] = json!(inner);
+        if let Some(inner) = inner.filter(|inner| !inner.is_empty()) {
+            validation["fieldPath"] = json!(format!(".{}", inner.trim_start_matches('.')));
         }
         let rules = &mut at(&mut root, rule.scope)["x-kubernetes-validations"];
         match rules.as_array_mut() {
@@ -236,7 +236,8 @@ mod tests {
                 let rule = rule.unwrap_or_else(|| panic!("{path}: {validation} is no rule"));
                 assert_eq!(validation["message"], rule.message);
                 if let Some(field) = validation["fieldPath"].as_str() {
-                    assert!(part["properties"][&field[1..]].is_object(), "{field} in {path}");
+                    let pointer = field.replace('.', "/properties/");
+                    assert!(part.pointer(&pointer).is_some(), "{field} in {path}");
                 }
                 shown += 1;
             }
