@@ -5,8 +5,9 @@
 //! it is missing; if it is made anew, the mirror is read again and whoever listens is told of every key.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
+    ops::Bound,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -77,6 +78,8 @@ pub struct Bucket {
 #[derive(Default)]
 struct Mirror {
     entries: HashMap<String, Entry>,
+    /// The keys by the revision of their last write.
+    revisions: BTreeMap<u64, String>,
     /// There while the bucket is followed and has been read whole.
     store: Option<Store>,
 }
@@ -118,6 +121,16 @@ impl Bucket {
         let mirror = self.mirror();
         let present = mirror.entries.iter().filter(|(_, entry)| entry.present);
         present.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The keys whose last write is above the first revision, and not above the second.
+    #[must_use]
+    pub fn written_between(&self, above: u64, upto: u64) -> Vec<String> {
+        if above >= upto {
+            return Vec::new();
+        }
+        let range = (Bound::Excluded(above), Bound::Included(upto));
+        self.mirror().revisions.range(range).map(|(_, key)| key.clone()).collect()
     }
 
     /// Writes a policy over the given revision of its key, and returns the new one.
@@ -261,7 +274,8 @@ impl Bucket {
         let mut keys: Vec<String> = read.keys().cloned().collect();
         let mut mirror = self.mirror();
         keys.extend(mirror.entries.keys().filter(|key| !read.contains_key(*key)).cloned());
-        *mirror = Mirror { entries: read, store: Some(store) };
+        let revisions = read.iter().map(|(key, entry)| (entry.revision, key.clone())).collect();
+        *mirror = Mirror { entries: read, revisions, store: Some(store) };
         drop(mirror);
         keys.iter().for_each(|key| changed(key));
         // Also for those that are in no bucket yet.
@@ -270,9 +284,11 @@ impl Bucket {
 
     fn show(&self, key: String, entry: Entry) {
         let mut mirror = self.mirror();
-        let known = mirror.entries.entry(key).or_default();
-        if entry.revision >= known.revision {
-            *known = entry;
+        let known = mirror.entries.get(&key).map_or(0, |known| known.revision);
+        if entry.revision >= known {
+            mirror.revisions.remove(&known);
+            mirror.revisions.insert(entry.revision, key.clone());
+            mirror.entries.insert(key, entry);
         }
     }
 

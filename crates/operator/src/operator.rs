@@ -350,15 +350,9 @@ fn look_at(context: &Context, change: &Change) {
     for room in &change.rooms {
         add_room(&context.queue, &room.replacen('/', ".", 1));
     }
-    let Some((pool, above, upto)) = &change.applied else { return };
-    context.look_at_rooms(|room| {
-        let meta = &room.metadata;
-        let key = format!(
-            "{}.{}",
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default()
-        );
-        let revision = context.bucket.entry(&key).revision;
-        room.spec.gateways.pool == *pool && revision > *above && revision <= *upto
-    });
+    if let Some((above, upto)) = change.applied {
+        for key in context.bucket.written_between(above, upto) {
+            add_room(&context.queue, &key);
+        }
+    }
 }

@@ -44,8 +44,6 @@ struct Heard {
 pub struct Gateway {
     /// Its id: the name of its pod.
     pub name: String,
-    /// The highest revision of the bucket that it has applied.
-    pub applied: u64,
     /// Heard lately, with its policies loaded, not draining.
     pub serves: bool,
     /// Not heard lately.
@@ -70,8 +68,8 @@ pub enum Hearing {
 pub struct Change {
     /// Pools in which a gateway began or ceased to serve.
     pub pools: BTreeSet<String>,
-    /// A gateway of that pool has applied revisions above the first, up to the second.
-    pub applied: Option<(String, u64, u64)>,
+    /// A gateway has applied revisions above the first, up to the second.
+    pub applied: Option<(u64, u64)>,
     /// Rooms whose connections changed, `namespace/name`.
     pub rooms: BTreeSet<String>,
 }
@@ -90,7 +88,7 @@ impl Reports {
         if report.applied_revision != applied {
             // A bucket that was made anew counts from 1 again.
             let from = if report.applied_revision > applied { applied } else { 0 };
-            change.applied = Some((report.pool.clone(), from, report.applied_revision));
+            change.applied = Some((from, report.applied_revision));
         }
         let none = Default::default();
         let old = before.map_or(&none, |before| &before.report.connections);
@@ -153,7 +151,6 @@ impl Reports {
             .filter(|heard| heard.report.pool == pool)
             .map(|heard| Gateway {
                 name: heard.report.gateway.clone(),
-                applied: heard.report.applied_revision,
                 serves: heard.serves(now),
                 silent: heard.is_silent(now),
                 connections: heard.report.connections.clone().into_iter().collect(),
@@ -163,17 +160,13 @@ impl Reports {
         gateways
     }
 
-    /// How many gateways of the pool serve, and how many of them have applied that revision.
+    /// The revisions that the serving gateways of a pool have applied, one each.
     #[must_use]
-    pub fn counts(&self, pool: &str, revision: Option<u64>, now: Instant) -> (u32, u32) {
+    pub fn serving(&self, pool: &str, now: Instant) -> Vec<u64> {
         let table = self.table();
-        let serving = || {
-            let of_pool = table.gateways.values().filter(|heard| heard.report.pool == pool);
-            of_pool.filter(|heard| heard.serves(now))
-        };
-        let applied = |heard: &&Heard| revision.is_some_and(|r| heard.report.applied_revision >= r);
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        (count(serving().count()), count(serving().filter(applied).count()))
+        let gateways = table.gateways.values();
+        let serving = gateways.filter(|heard| heard.report.pool == pool && heard.serves(now));
+        serving.map(|heard| heard.report.applied_revision).collect()
     }
 
     /// The connections of a room, `namespace/name`, over all gateways of all pools.
@@ -229,17 +222,15 @@ mod tests {
     fn a_gateway_serves_once_its_policies_are_loaded_and_until_it_drains() {
         let (reports, now) = (Reports::default(), Instant::now());
         assert!(reports.hear(report("a", 0, 0), now).pools.is_empty());
-        assert_eq!(reports.counts("default", Some(1), now), (0, 0));
+        assert!(reports.serving("default", now).is_empty());
         let change = reports.hear(report("a", 7, 0), now);
-        assert_eq!(change.applied, Some(("default".to_owned(), 0, 7)));
+        assert_eq!(change.applied, Some((0, 7)));
         assert!(change.pools.contains("default"));
-        assert_eq!(reports.counts("default", Some(7), now), (1, 1));
-        assert_eq!(reports.counts("default", Some(8), now), (1, 0));
-        assert_eq!(reports.counts("default", None, now), (1, 0));
-        assert_eq!(reports.counts("other", Some(7), now), (0, 0));
+        assert_eq!(reports.serving("default", now), [7]);
+        assert!(reports.serving("other", now).is_empty());
         let draining = GatewayReport { draining: true, ..report("a", 7, 0) };
         assert!(reports.hear(draining, now).pools.contains("default"));
-        assert_eq!(reports.counts("default", Some(7), now), (0, 0));
+        assert!(reports.serving("default", now).is_empty());
     }
 
     #[test]
@@ -250,7 +241,7 @@ mod tests {
         let change = reports.hear(report("a", 7, 6), now);
         assert_eq!(change.rooms, BTreeSet::from(["demo/lobby".to_owned()]));
         let anew = reports.hear(report("a", 2, 6), now);
-        assert_eq!(anew.applied, Some(("default".to_owned(), 0, 2)), "a bucket made anew");
+        assert_eq!(anew.applied, Some((0, 2)), "a bucket made anew");
     }
 
     #[test]
@@ -260,7 +251,7 @@ mod tests {
         reports.hear(report("a", 7, 5), now);
         now += EXPIRY;
         assert!(reports.tick(now, true, |_| true).pools.contains("default"));
-        assert_eq!(reports.counts("default", Some(7), now), (0, 0));
+        assert!(reports.serving("default", now).is_empty());
         assert_eq!(reports.connections("demo/lobby"), 5);
         assert!(reports.gateways("default", now)[0].silent);
         let change = reports.tick(now, true, |_| false);
@@ -278,12 +269,12 @@ mod tests {
             assert_eq!(reports.tick(now, false, |_| false), Change::default());
         }
         assert_eq!(reports.hearing(now), Hearing::Away(Duration::from_secs(59)));
-        assert_eq!(reports.counts("default", Some(7), now), (1, 1));
+        assert_eq!(reports.serving("default", now), [7]);
         reports.tick(now, true, |_| false);
         assert_eq!(reports.hearing(now), Hearing::Listening);
         now += EXPIRY;
         assert_eq!(reports.hearing(now), Hearing::Clear);
         reports.tick(now, true, |_| false);
-        assert_eq!(reports.counts("default", Some(7), now), (0, 0));
+        assert!(reports.serving("default", now).is_empty());
     }
 }

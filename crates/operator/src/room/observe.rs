@@ -6,11 +6,7 @@ use hubbub_api::kubernetes::ChatRoomResource;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Memory, RoomKey};
-use crate::{
-    bucket::Entry,
-    context::Context,
-    reports::{Gateway, Hearing},
-};
+use crate::{bucket::Entry, context::Context, reports::Hearing};
 
 /// A room as it is seen.
 #[derive(Debug, Clone)]
@@ -27,8 +23,8 @@ pub struct Observed {
     pub hearing: Hearing,
     /// Members, over all gateways.
     pub connections: u64,
-    /// The gateways of the pool that the room names.
-    pub gateways: Vec<Gateway>,
+    /// The revisions that the serving gateways of its pool have applied, one each.
+    pub serving: Vec<u64>,
     /// What is wrong with that pool's objects, if anything.
     pub pool_fault: Option<String>,
     /// What is remembered of the room.
@@ -71,7 +67,7 @@ impl Observed {
             bucket_read: context.bucket.is_read() && context.bucket.is_connected(),
             hearing: context.reports.hearing(now),
             connections: context.reports.connections(&key.path()),
-            gateways: context.reports.gateways(&pool, now),
+            serving: context.reports.serving(&pool, now),
             pool_fault: context.pools.fault(&pool),
             memory: context.rooms.get(key),
             key: key.clone(),

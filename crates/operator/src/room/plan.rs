@@ -69,8 +69,7 @@ fn policy(observed: &Observed, verdict: &Verdict) -> Policy {
     if **published == *wanted {
         return Policy::Keep;
     }
-    let served = observed.gateways.iter().any(|gateway| gateway.serves);
-    if published.pool != wanted.pool && !served {
+    if published.pool != wanted.pool && observed.serving.is_empty() {
         return Policy::Hold;
     }
     Policy::Put(Box::new(wanted.clone()))

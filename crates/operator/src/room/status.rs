@@ -71,11 +71,10 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
         _ => None,
     };
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let serving = || observed.gateways.iter().filter(|gateway| gateway.serves);
-    let runs = |applied: u64| revision.is_some_and(|revision| applied >= revision);
+    let runs = |applied: &&u64| revision.is_some_and(|revision| **applied >= revision);
     let counts = GatewayCounts {
-        ready: count(serving().count()),
-        programmed: count(serving().filter(|gateway| runs(gateway.applied)).count()),
+        ready: count(observed.serving.len()),
+        programmed: count(observed.serving.iter().filter(runs).count()),
     };
     let status = match &verdict {
         Verdict::Withdraw => return None,

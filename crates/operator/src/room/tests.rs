@@ -1,7 +1,6 @@
 //! The pure steps together, over simulated time: what is written, what is told, and that nothing is when nothing happens.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,18 +21,8 @@ use super::{
 };
 use crate::{
     bucket::{BucketError, Entry},
-    reports::{Gateway, Hearing, PERIOD},
+    reports::{Hearing, PERIOD},
 };
-
-fn gateway(name: &str, applied: u64) -> Gateway {
-    Gateway {
-        name: name.to_owned(),
-        applied,
-        serves: true,
-        silent: false,
-        connections: HashMap::new(),
-    }
-}
 
 /// A room that has its finalizer, is published at revision 7, and is served by two gateways.
 fn published() -> Observed {
@@ -50,7 +39,7 @@ fn published() -> Observed {
         bucket_read: true,
         hearing: Hearing::Clear,
         connections: 5,
-        gateways: vec![gateway("a", 7), gateway("b", 9)],
+        serving: vec![7, 9],
         pool_fault: None,
         memory: Memory::default(),
         now: Instant::now(),
@@ -168,10 +157,10 @@ fn a_room_that_goes_takes_its_policy_along_even_when_paused() {
 fn a_move_waits_for_somebody_who_serves_the_new_pool() {
     let mut observed = settled();
     edit(&mut observed, |room| room.spec.gateways.pool = "vip".to_owned());
-    observed.gateways.clear();
+    observed.serving.clear();
     assert_eq!(planned(&observed).policy, Policy::Hold);
     assert_eq!(reason(&told(&observed).0, "Programmed"), pair("False", "PoolStarting"));
-    observed.gateways.push(gateway("vip-1", 9));
+    observed.serving.push(9);
     assert!(matches!(planned(&observed).policy, Policy::Put(policy) if policy.pool == "vip"));
 }
 
@@ -180,12 +169,12 @@ fn conditions_tell_what_is() {
     type Change = fn(&mut Observed);
     let table: Vec<(&str, Change, (&str, &str))> = vec![
         ("all run it", |_| {}, ("True", "Programmed")),
-        ("one does not", |o| o.gateways[0].applied = 6, ("False", "Propagating")),
-        ("nobody serves", |o| o.gateways.clear(), ("False", "NoGateways")),
+        ("one does not", |o| o.serving[0] = 6, ("False", "Propagating")),
+        ("nobody serves", |o| o.serving.clear(), ("False", "NoGateways")),
         (
             "nobody serves, for a reason",
             |o| {
-                o.gateways.clear();
+                o.serving.clear();
                 o.pool_fault = Some("quota".to_owned());
             },
             ("False", "PoolFailed"),
@@ -204,7 +193,7 @@ fn conditions_tell_what_is() {
             "the operator has just begun to listen",
             |o| {
                 o.hearing = Hearing::Listening;
-                o.gateways.clear();
+                o.serving.clear();
             },
             ("True", "Programmed"),
         ),
@@ -241,7 +230,7 @@ fn a_broken_rule_is_told_and_what_was_in_force_stays() {
 fn times_change_only_with_the_status_of_a_condition() {
     let mut observed = settled();
     observed.wall += Duration::from_secs(60);
-    observed.gateways[0].applied = 6;
+    observed.serving[0] = 6;
     let (status, _) = told(&observed);
     let time = |kind: &str| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == kind);

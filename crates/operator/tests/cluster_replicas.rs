@@ -1,0 +1,167 @@
+//! Two replicas as processes, each with the rights of the manifest and nothing else: one writes, the other takes over, and no
+//! right is missing or unused.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use hubbub_testkit::{AuditEvent, ControlPlane, Controllers, eventually};
+use serde_json::{Value, json};
+use support::{DEMO, HOME, World, because, process::OperatorProcess, until};
+
+const RIGHTS: &str = include_str!("../../../manifests/operator/rbac.yaml");
+
+/// The writes of a service account so far, but for those of the lease.
+fn writes(plane: &ControlPlane, account: &str) -> Vec<AuditEvent> {
+    let user = format!("system:serviceaccount:{HOME}:{account}");
+    let mut log = plane.audit_log();
+    log.retain(|event| event.user == user && event.is_write() && event.resource != "leases");
+    log
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_takes_over_and_never_do_both_write() {
+    let world = World::start().await;
+    world.kubectl().apply(RIGHTS).await;
+    // The same rights under a second name, to tell in the audit log who wrote.
+    let second = RIGHTS.replace("name: hubbub-operator", "name: hubbub-second");
+    world.kubectl().apply(&second).await;
+    let first = OperatorProcess::start(&world, "hubbub-operator", "first").await;
+    first.says("leading").await;
+    let second = OperatorProcess::start(&world, "hubbub-second", "second").await;
+    second.says("waiting for the lease").await;
+    let _gateway = world.gateway("gateway", "default").await;
+    world.room("lobby", "default").await;
+    world.ready("lobby").await;
+    assert!(writes(&world.plane, "hubbub-second").is_empty());
+
+    // Frozen past its lease, the leader wakes to find that it must not write.
+    first.pause();
+    second.says("leading").await;
+    let before = writes(&world.plane, "hubbub-operator").len();
+    world.patch_room("lobby", json!({"spec": {"limits": {"burst": 7}}})).await;
+    world
+        .status_until("lobby", "the second tells of it", |s| s.observed_generation == Some(2))
+        .await;
+    first.resume();
+    let mut first = first;
+    assert!(!first.ended().await.success(), "who lost the lease ends, to be started again");
+    // Every request is in the log by the time that this one is.
+    world.kubectl().run(&["label", "namespace", DEMO, "seen=yes"]).await;
+    let seen = |event: &AuditEvent| event.resource == "namespaces" && event.verb == "patch";
+    eventually("the log is whole", || world.plane.audit_log().iter().any(seen)).await;
+    let after = writes(&world.plane, "hubbub-operator");
+    let late: Vec<_> = after[before..].iter().filter(|event| event.status < 300).collect();
+    assert!(late.is_empty(), "written without the lease: {late:#?}");
+
+    let first = OperatorProcess::start(&world, "hubbub-operator", "first-again").await;
+    first.says("waiting for the lease").await;
+    second.kill();
+    first.says("leading").await;
+    world.patch_room("lobby", json!({"spec": {"limits": {"burst": 8}}})).await;
+    world
+        .status_until("lobby", "the first tells of it", |s| s.observed_generation == Some(3))
+        .await;
+
+    // In good order, nobody has to wait for the lease to expire.
+    let mut first = first;
+    first.terminate();
+    assert!(first.ended().await.success());
+    let lease = world.kubectl().json(&["get", "lease", "hubbub-operator", "-n", HOME]).await;
+    assert!(lease["spec"]["holderIdentity"].is_null(), "{lease:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_of_the_manifest_are_enough_and_none_is_idle() {
+    let world = World::start_with(Controllers::On).await;
+    world.kubectl().apply(RIGHTS).await;
+    let mut operator = OperatorProcess::start(&world, "hubbub-operator", "only").await;
+    operator.says("leading").await;
+    world.room("vip", "vip").await;
+    until("its pool is there", async || world.objects("vip").await.len() == 5).await;
+    // Twice the same trouble, so that the Event about it is counted up.
+    for n in 0..2 {
+        let gateway = world.gateway(&format!("gateway-{n}"), "vip").await;
+        world.ready("vip").await;
+        drop(gateway);
+        world.status_until("vip", "nobody serves it", |s| because(s, "Ready", "NoGateways")).await;
+    }
+    // A mark that was called off is taken from the gateway.
+    let mut pod = String::new();
+    until("the pool's gateway is made", async || {
+        let selector = "--selector=hubbub.dev/pool=vip";
+        pod = world.kubectl().run(&["get", "pods", "-n", HOME, selector, "--output=name"]).await;
+        !pod.trim().is_empty()
+    })
+    .await;
+    let cost = "controller.kubernetes.io/pod-deletion-cost";
+    world.kubectl().run(&["annotate", pod.trim(), "-n", HOME, &format!("{cost}=-1000")]).await;
+    until("the mark is taken away", async || {
+        let pod = world.kubectl().json(&["get", pod.trim(), "-n", HOME]).await;
+        pod["metadata"]["annotations"][cost].is_null()
+    })
+    .await;
+    world.delete_room("vip").await;
+    until("its pool is gone", async || world.objects("vip").await.is_empty()).await;
+    operator.terminate();
+    assert!(operator.ended().await.success());
+
+    let user = format!("system:serviceaccount:{HOME}:hubbub-operator");
+    let mut log = world.plane.audit_log();
+    log.retain(|event| event.user == user);
+    let refused: Vec<_> = log.iter().filter(|event| event.status == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    // An apply that makes an object is a patch that needs the right to create it.
+    let verbs = |event: &AuditEvent| match event.status {
+        201 => vec![event.verb.clone(), "create".to_owned()],
+        _ => vec![event.verb.clone()],
+    };
+    let rights = |event: &AuditEvent| {
+        let resource = format!("{}/{}", event.group, event.resource);
+        verbs(event).into_iter().map(move |verb| (resource.clone(), verb))
+    };
+    let used: BTreeSet<(String, String)> = log.iter().flat_map(rights).collect();
+    let idle: Vec<_> = granted().into_iter().filter(|right| !used.contains(right)).collect();
+    assert!(idle.is_empty(), "never used: {idle:?}\nused: {used:?}");
+    let kubectl = world.kubectl();
+    let account = format!("--as={user}");
+    for (verb, resource) in [
+        ("get", "secrets"),
+        ("create", "customresourcedefinitions"),
+        ("delete", "chatrooms"),
+        ("create", "pods"),
+        ("create", "clusterrolebindings"),
+    ] {
+        let answer =
+            kubectl.try_run(&["auth", "can-i", verb, resource, "-n", HOME, &account]).await;
+        assert!(answer.is_err(), "it may {verb} {resource}");
+    }
+    let elsewhere =
+        kubectl.try_run(&["auth", "can-i", "create", "deployments", "-n", DEMO, &account]).await;
+    assert!(elsewhere.is_err(), "its pools are in its own namespace");
+}
+
+/// Every right of the manifest as group/resource and verb.
+fn granted() -> BTreeSet<(String, String)> {
+    let mut granted = BTreeSet::new();
+    for document in RIGHTS.split("\n---\n") {
+        let document: Value = serde_yaml::from_str(document).unwrap();
+        for rule in document["rules"].as_array().into_iter().flatten() {
+            let list = |field: &str| -> Vec<String> {
+                let texts = rule[field].as_array().unwrap().iter();
+                texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+            };
+            for (group, resource) in list("apiGroups").iter().flat_map(|group| {
+                list("resources").into_iter().map(move |resource| (group.clone(), resource))
+            }) {
+                for verb in list("verbs") {
+                    assert!(![group.as_str(), &resource, &verb].contains(&"*"), "no wildcards");
+                    granted.insert((format!("{group}/{resource}"), verb));
+                }
+            }
+        }
+    }
+    granted
+}

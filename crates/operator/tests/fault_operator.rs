@@ -1,0 +1,153 @@
+//! What happens to an operator: killed at each write, the API server gone, forgetting or frozen, NATS gone, its bucket
+//! gone. It ends where it would have ended anyway, and rooms are served all the while.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use hubbub_api::{kubernetes::FINALIZER, names::BUCKET};
+use hubbub_testkit::{Member, eventually};
+use serde_json::json;
+use support::{DEMO, World, because, dying, is, run, until};
+
+/// More than the writes of one room with a pool of its own, from its beginning to its end.
+const MOST_WRITES: usize = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_write_it_ends_where_it_would_have_ended() {
+    let world = World::start().await;
+    let mut deaths = 0;
+    for answered in [true, false] {
+        for nth in 0..MOST_WRITES {
+            let name = format!("room-{nth}-{answered}");
+            let (client, death) = dying::client(&world.client, nth, answered);
+            let operator = run(world.config(client)).await;
+            world.room(&name, &name).await;
+            let whole = async || {
+                let status = world.status(&name).await;
+                world.objects(&name).await.len() == 5 && is(&status, "Accepted", "True")
+            };
+            until("it is dead or done", async || death.has_come() || whole().await).await;
+            if !death.has_come() {
+                // It had fewer writes to make; the rest of them is to take everything away again.
+                world.delete_room(&name).await;
+                let gone = async || {
+                    world.rooms().get_opt(&name).await.unwrap().is_none()
+                        && world.objects(&name).await.is_empty()
+                };
+                until("it is dead or done", async || death.has_come() || gone().await).await;
+                operator.kill().await;
+                if !death.has_come() {
+                    break;
+                }
+                deaths += 1;
+                let operator = world.operator().await;
+                until("the room is gone", async || {
+                    gone().await && world.policy(&name).await.is_none()
+                })
+                .await;
+                operator.stop().await;
+                continue;
+            }
+            deaths += 1;
+            operator.kill().await;
+            let operator = world.operator().await;
+            until("it is as it should be", async || {
+                let room = world.rooms().get(&name).await.unwrap();
+                let finalizers = room.metadata.finalizers.unwrap_or_default();
+                whole().await && finalizers == [FINALIZER] && world.policy(&name).await.is_some()
+            })
+            .await;
+            world.delete_room(&name).await;
+            until("everything of it is gone", async || {
+                world.rooms().get_opt(&name).await.unwrap().is_none()
+                    && world.objects(&name).await.is_empty()
+                    && world.policy(&name).await.is_none()
+            })
+            .await;
+            operator.stop().await;
+        }
+    }
+    // Five objects, finalizer and status, the finalizer again and five objects: each before it is sent and after it was
+    // answered.
+    assert!(deaths >= 2 * 13, "only {deaths} deaths");
+    println!("{deaths} deaths, each mended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_api_server_goes_through_rooms_go_on_and_changes_arrive() {
+    let mut world = World::start().await;
+    let operator = world.operator().await;
+    let gateway = world.gateway("first", "default").await;
+    world.room("lobby", "default").await;
+    world.ready("lobby").await;
+    let member = Member::join(gateway.listen(), "/rooms/demo/lobby", None).await.unwrap();
+    let mut generation = 1;
+    let mut change = async |world: &World, what: &str| {
+        generation += 1;
+        world.patch_room("lobby", json!({"spec": {"limits": {"burst": generation}}})).await;
+        let told = |s: &hubbub_api::kubernetes::ChatRoomStatus| {
+            s.observed_generation == Some(generation) && is(s, "Ready", "True")
+        };
+        world.status_until("lobby", &format!("the change after {what} is programmed"), told).await;
+        member.send(what).await;
+        eventually("the member is still there", || member.texts().contains(&what.to_owned())).await;
+    };
+    change(&world, "nothing").await;
+    world.plane.restart().await;
+    change(&world, "a restart").await;
+    world.plane.expire_watches().await;
+    change(&world, "expired watches").await;
+    world.plane.kill9();
+    // Meanwhile the operator tries in vain, which must not end it.
+    member.send("alone").await;
+    eventually("the room goes on without", || member.texts().contains(&"alone".to_owned())).await;
+    world.plane.start_again().await;
+    // What somebody did while nobody watched is seen too.
+    let objects = world.objects("default").await;
+    world.kubectl().run(&["delete", &objects[0], "-n", support::HOME]).await;
+    until("the object comes back", async || world.objects("default").await.len() == 5).await;
+    change(&world, "an outage").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nats_is_away_rooms_are_told_to_be_unknown_and_changes_wait() {
+    let mut world = World::start().await;
+    let operator = world.operator().await;
+    let _gateway = world.gateway("first", "default").await;
+    world.room("lobby", "default").await;
+    world.ready("lobby").await;
+    world.nats.kill9();
+    let status = world
+        .status_until("lobby", "it is unknown", |s| because(s, "Programmed", "NatsUnavailable"))
+        .await;
+    assert!(is(&status, "Ready", "Unknown") && is(&status, "Accepted", "True"), "{status:#?}");
+    world.patch_room("lobby", json!({"spec": {"limits": {"burst": 7}}})).await;
+    world.nats.start_again().await;
+    let told = |s: &hubbub_api::kubernetes::ChatRoomStatus| {
+        s.observed_generation == Some(2) && is(s, "Ready", "True")
+    };
+    world.status_until("lobby", "the change is programmed", told).await;
+    assert_eq!(world.policy("lobby").await.unwrap().limits.burst, 7);
+
+    let context = nats::jetstream::new(world.nats.client().await);
+    context.delete_key_value(BUCKET).await.unwrap();
+    until("the bucket and the policy are there again", async || {
+        world.policy("lobby").await.is_some()
+    })
+    .await;
+    world.ready("lobby").await;
+    // A room that went while NATS was away takes its policy along when it is back.
+    world.nats.kill9();
+    world.delete_room("lobby").await;
+    assert!(
+        world.rooms().get_opt("lobby").await.unwrap().is_some(),
+        "it waits for its policy to leave"
+    );
+    world.nats.start_again().await;
+    until("the room is gone", async || world.rooms().get_opt("lobby").await.unwrap().is_none())
+        .await;
+    assert!(world.policy("lobby").await.is_none(), "{DEMO}.lobby has left NATS");
+    operator.stop().await;
+}

@@ -1,0 +1,283 @@
+//! What the operator's tests share: a real control plane, a real nats-server, operators in this process, and gateways
+//! started by hand.
+
+#![allow(
+    dead_code,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each test uses a part, and fails by panicking"
+)]
+
+pub(crate) mod dying;
+pub(crate) mod process;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use hubbub_api::{
+    ChatRoomSpec, RoomName, RoomPolicy,
+    kubernetes::{ChatRoomResource, ChatRoomStatus, custom_resource_definition},
+    names::BUCKET,
+};
+use hubbub_nats::NatsOptions;
+use hubbub_operator::{
+    events::OperatorEvents,
+    lease::Lost,
+    operator::{Config, Operator},
+    settings::Settings,
+};
+use hubbub_testkit::{ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, NatsServer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The namespace of the release.
+pub(crate) const HOME: &str = "hubbub";
+
+/// The namespace of the rooms.
+pub(crate) const DEMO: &str = "demo";
+
+/// A control plane with the definition, and NATS.
+pub(crate) struct World {
+    pub(crate) plane: ControlPlane,
+    pub(crate) nats: NatsServer,
+    pub(crate) client: Client,
+}
+
+/// An operator in this process.
+pub(crate) struct Running {
+    pub(crate) admin: std::net::SocketAddr,
+    pub(crate) events: std::sync::Arc<OperatorEvents>,
+    stop: CancellationToken,
+    task: JoinSet<Result<(), Lost>>,
+}
+
+impl Running {
+    /// Ends it in good order.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        self.task.join_next().await.unwrap().unwrap().unwrap();
+    }
+
+    /// Ends it as if its process were killed.
+    pub(crate) async fn kill(mut self) {
+        self.task.shutdown().await;
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> Result<(), Lost> {
+        hubbub_testkit::within("the operator ends", self.task.join_next()).await.unwrap().unwrap()
+    }
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Controllers::Off).await
+    }
+
+    pub(crate) async fn start_with(controllers: Controllers) -> Self {
+        let (plane, nats) =
+            tokio::join!(ControlPlane::start_with(controllers), NatsServer::start());
+        let kubectl = plane.kubectl();
+        kubectl.apply(&custom_resource_definition().to_string()).await;
+        kubectl
+            .run(&[
+                "wait",
+                "--for=condition=Established",
+                "crd/chatrooms.hubbub.dev",
+                "--timeout=60s",
+            ])
+            .await;
+        for namespace in [HOME, DEMO] {
+            kubectl.run(&["create", "namespace", namespace]).await;
+        }
+        let client = client_of(&std::fs::read_to_string(plane.kubeconfig()).unwrap()).await;
+        Self { plane, nats, client }
+    }
+
+    pub(crate) fn kubectl(&self) -> &Kubectl {
+        self.plane.kubectl()
+    }
+
+    /// How the operators of this world are configured.
+    pub(crate) fn config(&self, client: Client) -> Config {
+        let settings = format!(
+            "nats: {{url: '{}'}}\npools: {{default: {{min: 1, image: 'hubbub-gateway:test'}}}}",
+            self.nats.url()
+        );
+        Config {
+            admin_listen: "127.0.0.1:0".parse().unwrap(),
+            client,
+            nats: NatsOptions::new(self.nats.url(), "operator"),
+            bucket_replicas: 1,
+            settings: Settings::parse(&settings).unwrap(),
+            instance: "hubbub".to_owned(),
+            namespace: HOME.to_owned(),
+            room_namespaces: Vec::new(),
+            identity: "one".to_owned(),
+            leader_election: false,
+        }
+    }
+
+    /// An operator without a lease.
+    pub(crate) async fn operator(&self) -> Running {
+        run(self.config(self.client.clone())).await
+    }
+
+    /// A gateway of that pool, started by hand.
+    pub(crate) async fn gateway(&self, id: &str, pool: &str) -> GatewayProcess {
+        let url = self.nats.url();
+        let arguments = [
+            "--nats",
+            &url,
+            "--policies",
+            "nats",
+            "--pool",
+            pool,
+            "--gateway-id",
+            id,
+            "--drain-settle",
+            "0s",
+            "--drain-window",
+            "0s",
+            "--drain-deadline",
+            "1s",
+        ];
+        GatewayProcess::start(gateway_program(), &arguments).await
+    }
+
+    pub(crate) fn rooms(&self) -> Api<ChatRoomResource> {
+        Api::namespaced(self.client.clone(), DEMO)
+    }
+
+    /// Declares an open room of that pool.
+    pub(crate) async fn room(&self, name: &str, pool: &str) -> ChatRoomResource {
+        let mut spec = ChatRoomSpec::new(vec!["*".to_owned()]);
+        spec.require_origin = false;
+        spec.gateways.pool = pool.to_owned();
+        spec.gateways.min = 1;
+        let room = ChatRoomResource::new(&RoomName::new(DEMO, name).unwrap(), spec);
+        self.rooms().create(&PostParams::default(), &room).await.unwrap()
+    }
+
+    pub(crate) async fn patch_room(&self, name: &str, patch: Value) {
+        let parameters = PatchParams::default();
+        self.rooms().patch(name, &parameters, &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub(crate) async fn delete_room(&self, name: &str) {
+        self.rooms().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub(crate) async fn status(&self, name: &str) -> ChatRoomStatus {
+        let room = self.rooms().get_opt(name).await.ok().flatten();
+        room.and_then(|room| room.status).unwrap_or_default()
+    }
+
+    /// Waits until a room's status is so, and gives it.
+    pub(crate) async fn status_until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&ChatRoomStatus) -> bool,
+    ) -> ChatRoomStatus {
+        let begun = Instant::now();
+        loop {
+            let status = self.status(name).await;
+            if holds(&status) {
+                return status;
+            }
+            assert!(begun.elapsed() < GIVE_UP, "gave up waiting until {what}: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn ready(&self, name: &str) -> ChatRoomStatus {
+        self.status_until(name, "the room is ready", |s| is(s, "Ready", "True")).await
+    }
+
+    /// The policy of a room in the bucket.
+    pub(crate) async fn policy(&self, name: &str) -> Option<RoomPolicy> {
+        let context = nats::jetstream::new(self.nats.client().await);
+        let store = context.get_key_value(BUCKET).await.ok()?;
+        let value = store.get(format!("{DEMO}.{name}")).await.unwrap()?;
+        Some(RoomPolicy::from_json(&value).unwrap())
+    }
+
+    /// The objects of a pool as `kind/name`, and how many there should be.
+    pub(crate) async fn objects(&self, pool: &str) -> Vec<String> {
+        let selector = format!("--selector=hubbub.dev/pool={pool}");
+        let kinds = "deployments,services,poddisruptionbudgets,serviceaccounts,networkpolicies";
+        let listed =
+            self.kubectl().run(&["get", kinds, "-n", HOME, &selector, "--output=name"]).await;
+        listed.lines().map(str::to_owned).collect()
+    }
+}
+
+/// Starts an operator.
+pub(crate) async fn run(config: Config) -> Running {
+    let operator = Operator::start(config).await.unwrap();
+    let (admin, events) = (operator.admin_address(), std::sync::Arc::clone(operator.events()));
+    let stop = operator.stopper();
+    let mut task = JoinSet::new();
+    task.spawn(operator.run());
+    Running { admin, events, stop, task }
+}
+
+/// A client by a kubeconfig's text.
+pub(crate) async fn client_of(kubeconfig: &str) -> Client {
+    let parsed = Kubeconfig::from_yaml(kubeconfig).unwrap();
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(parsed, &options).await.unwrap();
+    config.default_retry = false;
+    Client::try_from(config).unwrap()
+}
+
+/// The gateway that was built beside this test.
+pub(crate) fn gateway_program() -> PathBuf {
+    if let Some(named) = std::env::var_os("HUBBUB_GATEWAY") {
+        return named.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("hubbub-gateway");
+    assert!(program.is_file(), "there is no {}: run `make build`", program.display());
+    program
+}
+
+pub(crate) fn condition<'a>(status: &'a ChatRoomStatus, kind: &str) -> Option<&'a Condition> {
+    let mut found = status.conditions.iter().filter(|condition| condition.type_ == kind);
+    let condition = found.next();
+    assert!(found.next().is_none(), "two conditions of type {kind}");
+    condition
+}
+
+/// Whether a condition has that status.
+pub(crate) fn is(status: &ChatRoomStatus, kind: &str, value: &str) -> bool {
+    condition(status, kind).is_some_and(|condition| condition.status == value)
+}
+
+/// Whether a condition has that reason.
+pub(crate) fn because(status: &ChatRoomStatus, kind: &str, reason: &str) -> bool {
+    condition(status, kind).is_some_and(|condition| condition.reason == reason)
+}
+
+/// Waits until something that has to be asked for is so.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < GIVE_UP, "gave up waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub(crate) fn pausing(value: Option<&str>) -> Value {
+    json!({"metadata": {"annotations": {"hubbub.dev/paused": value}}})
+}

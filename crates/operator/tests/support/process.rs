@@ -1,0 +1,106 @@
+//! The operator's program as a process of the test's own, in the name of a service account.
+
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use hubbub_testkit::eventually;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{HOME, World};
+
+/// A running operator; dropped, it is killed.
+pub(crate) struct OperatorProcess {
+    child: Child,
+    log: tempfile::NamedTempFile,
+    _files: tempfile::TempDir,
+}
+
+impl OperatorProcess {
+    /// Starts it as that account of the release's namespace.
+    pub(crate) async fn start(world: &World, account: &str, identity: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let (kubeconfig, settings) =
+            (files.path().join("kubeconfig"), files.path().join("settings.yaml"));
+        let access = world.kubectl().service_account_kubeconfig(HOME, account).await;
+        std::fs::write(&kubeconfig, access).unwrap();
+        let url = world.nats.url();
+        let text = format!(
+            "nats: {{url: '{url}'}}\npools: {{default: {{min: 1, image: 'hubbub-gateway:test'}}}}\n"
+        );
+        std::fs::write(&settings, text).unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubbub-operator"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HUBBUB_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
+            .env("KUBECONFIG", kubeconfig)
+            .args(["--nats", &url, "--namespace", HOME, "--identity", identity])
+            .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json", "--config"])
+            .arg(settings)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log, _files: files }
+    }
+
+    /// Waits until it has logged that message.
+    pub(crate) async fn says(&self, message: &str) {
+        let wanted = format!("\"message\":\"{message}\"");
+        eventually(&format!("the operator says {message:?}"), || self.log().contains(&wanted))
+            .await;
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the operator ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for OperatorProcess {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
