@@ -190,12 +190,15 @@ def bars(results):
     yield "quiet rooms, p50", ratio("lb", p50, "gorilla"), at_most(1), "no later than gorilla", 2
     yield "quiet rooms, p99", ratio("lb", p99, "gorilla"), at_most(1), "no later than gorilla", 2
     yield "CPU per join and leave", ratio("churn", per_churn, "gorilla"), at_most(0.75), "≤ 0.75 × gorilla", 2
-    for name, what in (("le", "quiet rooms"), ("e1", "one big room"), ("e100", "100 rooms")):
-        yield f"second gateway, {what}: CPU of both", ratio(name, cost, "ours", of="ours2"), at_most(1.35), "≤ 1.35 × one", 2
-    for name, what in (("le", "quiet rooms"), ("e1", "one big room"), ("e100", "100 rooms")):
-        two, one = results.median(name, "ours2", p50), ours(name, p50)
-        added = two - one if two is not None and one is not None else None
-        yield f"second gateway, {what}: ms added to p50", added, at_most(0.15), "≤ 0.15 ms", 2
+    # One without NATS is what the bar means; one through NATS tells what of it the second gateway is to blame for.
+    for one, words in (("ours", "one alone"), ("ours-nats", "one through NATS")):
+        for name, what in (("le", "quiet rooms"), ("e1", "one big room"), ("e100", "100 rooms")):
+            two = ratio(name, cost, one, of="ours2")
+            yield f"two gateways and NATS over {words}, {what}: CPU", two, at_most(1.35), "≤ 1.35 ×", 2
+        for name, what in (("le", "quiet rooms"), ("e1", "one big room"), ("e100", "100 rooms")):
+            later, before = results.median(name, "ours2", p50), results.median(name, one, p50)
+            added = later - before if later is not None and before is not None else None
+            yield f"two gateways and NATS over {words}, {what}: ms added to p50", added, at_most(0.15), "≤ 0.15 ms", 2
     idle, after = memory("rss_per_member"), grown
     yield "bytes per idle member, one room", ours("idle-one", idle), at_most(4096), "≤ 4,096", 0
     yield "bytes per idle member, own rooms", ours("idle-own", idle), at_most(6144), "≤ 6,144", 0
