@@ -2,13 +2,10 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread::available_parallelism};
 
-use clap::{
-    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-    builder::{Resettable, styling},
-};
-use hubbub_api::{RoomName, WireDuration, is_dns_label, names::DEFAULT_POOL};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
+use hubbub_api::{RoomName, WireDuration, names::DEFAULT_POOL};
 use hubbub_nats::NatsFlags;
-use hubbub_telemetry::LogFormat;
+use hubbub_program::{LogFlags, address, dns_label, own_name};
 
 use crate::{
     descriptors,
@@ -56,25 +53,6 @@ pub struct Cli {
     pub serve: Serve,
 }
 
-impl Cli {
-    /// Reads the command line of this process, and ends it where help is asked for or something is wrong.
-    #[must_use]
-    pub fn read() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-}
-
-/// A variable that is set to nothing counts as one that is not set: that is how compose files and charts leave one out.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let command =
-        command.mut_args(|argument| match argument.get_env().and_then(std::env::var_os) {
-            Some(value) if value.is_empty() => argument.env(Resettable::Reset),
-            _ => argument,
-        });
-    command.mut_subcommands(without_empty_variables)
-}
-
 /// What can be done instead of serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -101,27 +79,6 @@ pub enum PolicyKind {
     Nats,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people on a terminal, JSON otherwise
-    Auto,
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Auto => Self::Auto,
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
-}
-
 /// The flags of a serving gateway.
 #[derive(Debug, Args)]
 pub struct Serve {
@@ -146,7 +103,7 @@ pub struct Serve {
     pub default_room: Option<RoomName>,
 
     /// The pool this gateway belongs to; it serves the rooms that name this pool
-    #[arg(long, env = "HUBBUB_POOL", default_value = DEFAULT_POOL, value_name = "NAME", value_parser = pool)]
+    #[arg(long, env = "HUBBUB_POOL", default_value = DEFAULT_POOL, value_name = "NAME", value_parser = dns_label)]
     pub pool: String,
 
     /// This gateway's name, unique in its pool [default: the host name, with the process id outside a container]
@@ -199,19 +156,9 @@ pub struct Serve {
     #[arg(long, env = "HUBBUB_ROOM_METRICS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Telemetry")]
     pub room_metrics: bool,
 
-    /// What is logged: error, warn, info, debug, or by part, as info,hubbub_gateway=debug
-    #[arg(
-        long,
-        env = "HUBBUB_LOG",
-        default_value = "info",
-        value_name = "FILTER",
-        help_heading = "Telemetry"
-    )]
-    pub log: String,
-
-    /// How log lines look
-    #[arg(long, env = "HUBBUB_LOG_FORMAT", value_enum, default_value_t = Format::Auto, value_name = "FORMAT", help_heading = "Telemetry")]
-    pub log_format: Format,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogFlags,
 }
 
 /// Flags that are right one by one, but not together.
@@ -267,7 +214,7 @@ impl Serve {
                 WireDuration::from_millis(u64::try_from(least.as_millis()).unwrap_or(u64::MAX));
             return Err(CliError::Deadline { deadline: self.drain_deadline, least });
         }
-        let gateway = self.gateway_id.unwrap_or_else(own_name);
+        let gateway = self.gateway_id.unwrap_or_else(|| own_name("gateway"));
         let visible = |c: char| !c.is_whitespace() && !c.is_control();
         if gateway.is_empty() || gateway.len() > 253 || !gateway.chars().all(visible) {
             return Err(CliError::GatewayId(gateway));
@@ -311,29 +258,6 @@ impl Serve {
     }
 }
 
-/// The host's name, which in a container is the pod's. Elsewhere several gateways may share a host, and two of one name
-/// would not hear each other's reports, so the process id is added.
-fn own_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = if name.is_empty() { "gateway".to_owned() } else { name };
-    match std::process::id() {
-        1 => name,
-        process => format!("{name}-{process}"),
-    }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let full = match text.strip_prefix(':') {
-        Some(port) => format!("[::]:{port}"),
-        None if text.starts_with("localhost:") => text.replacen("localhost", "127.0.0.1", 1),
-        None => text.to_owned(),
-    };
-    full.parse().map_err(|_| {
-        "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080, or :8080 for all addresses"
-            .to_owned()
-    })
-}
-
 /// The cores that this process may use.
 fn cores() -> NonZeroUsize {
     available_parallelism().unwrap_or(NonZeroUsize::MIN)
@@ -351,17 +275,10 @@ fn shards(text: &str) -> Result<NonZeroUsize, String> {
     })
 }
 
-fn pool(text: &str) -> Result<String, String> {
-    if is_dns_label(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a DNS label: lower-case letters, digits and dashes, at most 63 characters"
-            .to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn serve(flags: &[&str]) -> Result<Config, String> {

@@ -8,16 +8,16 @@ use hubbub_gateway::{
     drain_hook,
     gateway::Gateway,
     policy::files,
-    signals::Signals,
-    startup,
+    signals, startup,
 };
+use hubbub_program::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = hubbub_program::parse::<Cli>();
     let ended = match cli.command {
         None => serve(cli.serve).await,
         Some(Command::Check { files }) => check(&files),
@@ -30,17 +30,17 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(flags: Serve) -> anyhow::Result<ExitCode> {
-    hubbub_telemetry::init_logs(&flags.log, flags.log_format.into())?;
+    flags.log.init()?;
     let for_people = std::io::stderr().is_terminal();
     let config = flags.config()?;
-    let signals = Signals::listen().context("cannot listen for signals")?;
+    let heard = Signals::listen().context("cannot listen for signals")?;
     let summary = startup::Summary::of(&config);
     let gateway = Gateway::start(config).await?;
     summary.tell(&gateway, for_people);
     let drain = gateway.drain();
     tokio::select! {
         _ = gateway.run() => Ok(ExitCode::SUCCESS),
-        code = signals.second(&drain) => Ok(ExitCode::from(code)),
+        code = signals::second(heard, &drain) => Ok(ExitCode::from(code)),
     }
 }
 

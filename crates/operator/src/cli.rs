@@ -2,10 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use hubbub_api::is_dns_label;
+use clap::{Args, Parser, Subcommand};
 use hubbub_nats::{NatsFlags, NatsOptions};
-use hubbub_telemetry::LogFormat;
+use hubbub_program::{LogFlags, address, dns_label, own_name};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,27 +39,6 @@ pub enum Command {
     Crd,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people on a terminal, JSON otherwise
-    Auto,
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Auto => Self::Auto,
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
-}
-
 /// The flags of a running operator.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -69,15 +47,15 @@ pub struct Run {
     pub config: Option<PathBuf>,
 
     /// Where pools are run, and the lease is [default: the operator's own namespace, or that of the kubeconfig's context]
-    #[arg(long, env = "HUBBUB_NAMESPACE", value_name = "NAME", value_parser = label)]
+    #[arg(long, env = "HUBBUB_NAMESPACE", value_name = "NAME", value_parser = dns_label)]
     pub namespace: Option<String>,
 
     /// The release: what its pools are labelled with, and their names begin with
-    #[arg(long, env = "HUBBUB_INSTANCE", default_value = "hubbub", value_name = "NAME", value_parser = label)]
+    #[arg(long, env = "HUBBUB_INSTANCE", default_value = "hubbub", value_name = "NAME", value_parser = dns_label)]
     pub instance: String,
 
     /// The namespaces whose rooms are served, with commas between [default: all]
-    #[arg(long, env = "HUBBUB_ROOM_NAMESPACES", value_name = "NAME", value_delimiter = ',', value_parser = label)]
+    #[arg(long, env = "HUBBUB_ROOM_NAMESPACES", value_name = "NAME", value_delimiter = ',', value_parser = dns_label)]
     pub room_namespaces: Vec<String>,
 
     /// Where probes and metrics come in: IP:PORT, or :PORT for all addresses; port 0 takes any free one
@@ -100,19 +78,9 @@ pub struct Run {
     #[arg(long, env = "HUBBUB_IDENTITY", value_name = "NAME", help_heading = "Replicas")]
     pub identity: Option<String>,
 
-    /// What is logged: error, warn, info, debug, or by part, as info,hubbub_operator=debug
-    #[arg(
-        long,
-        env = "HUBBUB_LOG",
-        default_value = "info",
-        value_name = "FILTER",
-        help_heading = "Telemetry"
-    )]
-    pub log: String,
-
-    /// How log lines look
-    #[arg(long, env = "HUBBUB_LOG_FORMAT", value_enum, default_value_t = Format::Auto, value_name = "FORMAT", help_heading = "Telemetry")]
-    pub log_format: Format,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogFlags,
 }
 
 /// Flags that must be given to run.
@@ -134,7 +102,7 @@ impl Run {
     /// This replica's name.
     #[must_use]
     pub fn identity(&self) -> String {
-        self.identity.clone().unwrap_or_else(own_name)
+        self.identity.clone().unwrap_or_else(|| own_name("operator"))
     }
 
     /// The settings' file and the way to NATS.
@@ -147,37 +115,6 @@ impl Run {
         let settings = self.config.ok_or(CliError::NoSettings)?;
         let nats = self.nats.options(&identity).ok_or(CliError::NoNats)?;
         Ok((settings, nats))
-    }
-}
-
-/// The host's name, which in a container is the pod's; elsewhere several operators may share a host.
-fn own_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = if name.is_empty() { "operator".to_owned() } else { name };
-    match std::process::id() {
-        1 => name,
-        process => format!("{name}-{process}"),
-    }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let full = match text.strip_prefix(':') {
-        Some(port) => format!("[::]:{port}"),
-        None if text.starts_with("localhost:") => text.replacen("localhost", "127.0.0.1", 1),
-        None => text.to_owned(),
-    };
-    full.parse().map_err(|_| {
-        "must be an IP address and a port, such as 127.0.0.1:9090 or [::]:9090, or :9090 for all addresses"
-            .to_owned()
-    })
-}
-
-fn label(text: &str) -> Result<String, String> {
-    if is_dns_label(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a DNS label: lower-case letters, digits and hyphens, at most 63 characters"
-            .to_owned())
     }
 }
 
@@ -212,7 +149,7 @@ mod tests {
             (&["--config", "a"], "--nats is missing"),
             (&["--instance", "A_b"], "DNS label"),
             (&["--room-namespaces", "a,B"], "DNS label"),
-            (&["--admin-listen", "9090"], "127.0.0.1:9090"),
+            (&["--admin-listen", "9090"], "127.0.0.1:8080"),
             (&["--bucket-replicas", "0"], "1..=5"),
             (&["--confg", "a"], "--config"),
         ] {

@@ -3,18 +3,18 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use hubbub_operator::{
     cli::{Cli, Command, Run},
     definition,
     operator::{Config, Operator},
     settings::Settings,
-    signals::Signals,
+    signals,
 };
+use hubbub_program::Signals;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = hubbub_program::parse::<Cli>();
     let ended = match cli.command {
         None => run(cli.run).await,
         Some(Command::Crd) => print_definition(),
@@ -31,8 +31,8 @@ fn print_definition() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: Run) -> anyhow::Result<ExitCode> {
-    hubbub_telemetry::init_logs(&flags.log, flags.log_format.into())?;
-    let signals = Signals::listen().context("cannot listen for signals")?;
+    flags.log.init()?;
+    let heard = Signals::listen().context("cannot listen for signals")?;
     let operator = Operator::start(config(flags).await?).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -46,7 +46,7 @@ async fn run(flags: Run) -> anyhow::Result<ExitCode> {
             ended?;
             Ok(ExitCode::SUCCESS)
         }
-        code = signals.second(&stop) => Ok(ExitCode::from(code)),
+        code = signals::second(heard, &stop) => Ok(ExitCode::from(code)),
     }
 }
 
