@@ -24,7 +24,8 @@ help: ## This list
 	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: export HUBBUB_ROOMS ?= manifests/examples/rooms.yaml
+# With rooms from elsewhere the variable is set to nothing, and that counts as not set.
+run: export HUBBUB_ROOMS ?= $(if $(findstring --policies,$(ARGS))$(findstring --rooms,$(ARGS)),,manifests/examples/rooms.yaml)
 run: export HUBBUB_LISTEN ?= 127.0.0.1:8080
 run: export HUBBUB_ADMIN_LISTEN ?= 127.0.0.1:9090
 # No load balancer here has to learn of a drain, and a few members may all go at once.
@@ -109,7 +110,7 @@ crds: ## Write the definition of the resource ChatRoom anew from the Rust types
 	@mv manifests/crds/.chatrooms.yaml manifests/crds/chatrooms.yaml
 
 .PHONY: bench
-bench: ## Measure speed and memory with hubbub-load (some minutes; wants a quiet machine)
+bench: ## Measure speed and memory with hubbub-load (about an hour; wants a quiet machine)
 	@HUBBUB_NATS_SERVER=$$(scripts/nats-server); export HUBBUB_NATS_SERVER; $(STEP) "benchmarks" bench/run $(ARGS)
 
 .PHONY: prerequisites

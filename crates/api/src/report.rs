@@ -51,9 +51,13 @@ pub struct GatewayReport {
     /// Connections by room, `namespace/name`; rooms without any may be left out.
     #[serde(default)]
     pub connections: BTreeMap<String, u64>,
-    /// Whether its connection to NATS is new, and it asks everybody to report at once.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub asks: bool,
+    /// A random number while its connection to NATS is new: everybody is asked to report at once, with this number
+    /// among the answers. Reports that waited in an old connection are known by not having it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<u32>,
+    /// The numbers of those who have asked since the last report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<u32>,
     /// Milliseconds since 1970 by the gateway's clock, for people who read reports; nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_unix_ms: Option<u64>,

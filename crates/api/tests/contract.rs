@@ -126,7 +126,8 @@ fn a_report_has_this_json() {
         applied_revision: 41,
         draining: false,
         connections: BTreeMap::from([("demo/lobby".to_owned(), 12)]),
-        asks: false,
+        asks: None,
+        answers: Vec::new(),
         time_unix_ms: None,
     };
     let bytes = report.to_json().unwrap();

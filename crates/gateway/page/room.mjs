@@ -141,7 +141,8 @@ function showBanner({ name, title, detail }) {
   at("banner").hidden = !shown;
   letWrite(name !== "closed");
   if (!shown) {
-    if (focus === button) textBox.focus();
+    // Also when the page has just opened and nothing else was chosen: one may type at once.
+    if (focus === button || (name === "open" && focus === document.body)) textBox.focus();
     return;
   }
   at("banner-title").textContent = title;

@@ -135,33 +135,41 @@ impl Reports {
         let mut sent = VecDeque::with_capacity(REMEMBERED);
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut answer = None;
+        let mut own_question = None;
+        let mut answers = Vec::new();
+        let mut answer_at = None;
         loop {
-            let mut asks = false;
+            let mut asks = None;
             tokio::select! {
                 () = stop.cancelled() => break,
                 message = heard.next() => {
                     let Some(message) = message else { return };
                     if message.subject == subject {
                         self.check_own(&message.payload, &sent);
-                    } else if self.hear(&message.payload) {
-                        answer.get_or_insert_with(|| Deadline::now() + ANSWER_AFTER);
+                    } else if let Some(question) = self.hear(&message.payload, own_question) {
+                        answers.push(question);
+                        answer_at.get_or_insert_with(|| Deadline::now() + ANSWER_AFTER);
                     }
                     continue;
                 }
-                () = self.roll_call.begun() => asks = true,
-                () = sleep_until(answer.unwrap_or_else(Deadline::now)), if answer.is_some() => {}
+                () = self.roll_call.begun() => {
+                    asks = Some(fastrand::u32(..));
+                    own_question = asks;
+                }
+                () = sleep_until(answer_at.unwrap_or_else(Deadline::now)), if answer_at.is_some() => {}
                 () = changed.notified() => {}
                 _ = period.tick() => {
                     self.forget(client.connection_state() == State::Connected);
                 }
             }
             // A report that waited for NATS would be an old one.
-            if client.connection_state() != State::Connected && !asks {
+            if client.connection_state() != State::Connected && asks.is_none() {
+                answer_at = None;
                 continue;
             }
-            answer = None;
-            let report = GatewayReport { asks, ..self.report(source.as_ref()) };
+            answer_at = None;
+            let answers = std::mem::take(&mut answers);
+            let report = GatewayReport { asks, answers, ..self.report(source.as_ref()) };
             self.send(&client, &subject, &report, &mut sent).await;
         }
         let last = GatewayReport {
@@ -186,7 +194,8 @@ impl Reports {
             applied_revision: source.applied_revision(),
             draining: source.draining(),
             connections: source.connections(),
-            asks: false,
+            asks: None,
+            answers: Vec::new(),
             time_unix_ms: u64::try_from(now.as_millis()).ok(),
         }
     }
@@ -220,20 +229,21 @@ impl Reports {
         }
     }
 
-    /// Takes another gateway's report; says whether it asks for an answer.
-    fn hear(&self, payload: &[u8]) -> bool {
+    /// Takes another gateway's report; gives its question, if it asks one.
+    fn hear(&self, payload: &[u8], own_question: Option<u32>) -> Option<u32> {
         let report = match GatewayReport::from_json(payload) {
             Ok(report) => report,
             Err(error) => {
                 self.events.error(&format!("a report was refused: {error}"));
-                return false;
+                return None;
             }
         };
         let (gateway, asks) = (token(&report.gateway), report.asks);
+        let answered = own_question.is_some_and(|question| report.answers.contains(&question));
         if report.draining {
             self.roll_call.gone(&gateway);
         } else {
-            self.roll_call.heard(&gateway);
+            self.roll_call.heard(&gateway, answered || asks.is_some());
         }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         others.insert(gateway, Heard { report, at: Instant::now() });
@@ -250,13 +260,7 @@ impl Reports {
             return;
         }
         let before = others.len();
-        others.retain(|gateway, heard| {
-            let stays = heard.at.elapsed() < EXPIRY;
-            if !stays {
-                self.roll_call.gone(gateway);
-            }
-            stays
-        });
+        others.retain(|_, heard| heard.at.elapsed() < EXPIRY);
         if others.len() != before {
             self.sum(&others);
         }

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,8 @@ const ROOMS: usize = 10;
 const MEMBERS: usize = 10;
 /// Between two messages of one sender: with ten senders a gateway, 200 messages a second reach each gateway.
 const PACE: Duration = Duration::from_millis(100);
+/// Ends a message that was said while NATS was known to be away.
+const WAITS: &str = "/waits";
 const LOST: [&str; 3] = ["away", "unconfirmed", "too_large"];
 
 struct Load {
@@ -37,6 +39,9 @@ struct Load {
     members: Vec<Vec<Vec<Arc<Member>>>>,
     sending: JoinSet<BTreeSet<String>>,
     stop: Arc<AtomicBool>,
+    /// Whether all gateways know that NATS is away: what is said now waits, and must reach everybody.
+    waits: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Load {
@@ -50,6 +55,8 @@ impl Load {
             members: Vec::new(),
             sending: JoinSet::new(),
             stop: Arc::default(),
+            waits: Arc::default(),
+            waiting: Arc::default(),
         };
         for n in 0..gateways {
             let (url, id) = (server.url(), format!("g{n}"));
@@ -73,13 +80,17 @@ impl Load {
         for (g, rooms) in load.members.iter().enumerate() {
             for (r, members) in rooms.iter().enumerate() {
                 let (member, stop) = (Arc::clone(&members[0]), Arc::clone(&load.stop));
+                let (waits, waiting) = (Arc::clone(&load.waits), Arc::clone(&load.waiting));
                 load.sending.spawn(async move {
                     let mut sent = BTreeSet::new();
                     let mut pace = tokio::time::interval(PACE);
                     while !stop.load(Ordering::SeqCst) {
                         pace.tick().await;
-                        let text = format!("{r}/{g}/{:06}", sent.len());
+                        let must_wait = waits.load(Ordering::SeqCst);
+                        let end = if must_wait { WAITS } else { "" };
+                        let text = format!("{r}/{g}/{:06}{end}", sent.len());
                         member.send(&text).await;
+                        waiting.fetch_add(usize::from(must_wait), Ordering::SeqCst);
                         sent.insert(text);
                     }
                     sent
@@ -109,6 +120,18 @@ impl Load {
                 .await;
             }
         }
+    }
+
+    /// Lets the senders say so much that has to wait.
+    async fn say_while_away(&self, messages: usize) {
+        self.waits.store(true, Ordering::SeqCst);
+        within("so much is said", async {
+            while self.waiting.load(Ordering::SeqCst) < messages {
+                tokio::time::sleep(PACE).await;
+            }
+        })
+        .await;
+        self.waits.store(false, Ordering::SeqCst);
     }
 
     async fn metric(&self, name: &str) -> f64 {
@@ -159,6 +182,11 @@ impl Load {
         assert!(!sent.is_empty());
         for (missing, place) in [(at_home, "the sender's gateway"), (elsewhere, "another gateway")]
         {
+            let waited: Vec<_> = missing.iter().filter(|text| text.ends_with(WAITS)).collect();
+            assert!(
+                waited.is_empty(),
+                "{fault}: they waited, and are missing on {place}: {waited:?}"
+            );
             assert!(
                 missing.len() as f64 <= admitted,
                 "{fault}: of {} messages {} are missing on {place}, and only {admitted} admitted",
@@ -189,6 +217,7 @@ async fn a_killed_nats_costs_no_member_and_traffic_resumes_by_itself() {
         let ready = http::get(gateway.admin(), "/readyz").await;
         assert!(ready.body.contains("[-] bus: away for"), "{}", ready.body);
     }
+    load.say_while_away(200).await;
     server.start_again().await;
     for gateway in &load.gateways {
         becomes_ready(gateway, true).await;
@@ -205,6 +234,7 @@ async fn a_frozen_nats_costs_no_member_and_traffic_resumes_by_itself() {
     for gateway in &load.gateways {
         becomes_ready(gateway, false).await;
     }
+    load.say_while_away(200).await;
     server.resume();
     for gateway in &load.gateways {
         becomes_ready(gateway, true).await;

@@ -213,7 +213,8 @@ mod tests {
             applied_revision,
             draining: false,
             connections: BTreeMap::from([("demo/lobby".to_owned(), lobby)]),
-            asks: false,
+            asks: None,
+            answers: Vec::new(),
             time_unix_ms: None,
         }
     }

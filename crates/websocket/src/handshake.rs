@@ -13,6 +13,7 @@ use http::{
         CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
         TRANSFER_ENCODING, UPGRADE,
     },
+    uri::Authority,
 };
 use sha1::{Digest, Sha1};
 use thiserror::Error;
@@ -48,6 +49,10 @@ pub enum HandshakeError {
     #[error("the websocket version must be 13")]
     UnsupportedVersion,
 
+    /// `Host` names no host.
+    #[error("the header host must be a host name or address, with or without a port")]
+    BadHost,
+
     /// `Sec-WebSocket-Key` is not the base64 of 16 bytes.
     #[error("the header sec-websocket-key must be 16 bytes in base64")]
     BadKey,
@@ -68,6 +73,7 @@ impl HandshakeError {
             | Self::HttpVersion
             | Self::Missing(_)
             | Self::Duplicate(_)
+            | Self::BadHost
             | Self::BadKey
             | Self::HasBody => StatusCode::BAD_REQUEST,
         }
@@ -87,6 +93,7 @@ impl HandshakeError {
             | Self::HttpVersion
             | Self::Missing(_)
             | Self::Duplicate(_)
+            | Self::BadHost
             | Self::BadKey
             | Self::HasBody => &[],
         }
@@ -101,6 +108,7 @@ impl HandshakeError {
             Self::Missing(_) => "missing_header",
             Self::Duplicate(_) => "duplicate_header",
             Self::UnsupportedVersion => "unsupported_version",
+            Self::BadHost => "bad_host",
             Self::BadKey => "bad_key",
             Self::HasBody => "has_body",
         }
@@ -149,7 +157,9 @@ pub fn check(
     if !has_token(headers, &CONNECTION, "upgrade") {
         return Err(HandshakeError::Missing("connection"));
     }
-    only(headers, &HOST, "host")?;
+    if !is_host(only(headers, &HOST, "host")?) {
+        return Err(HandshakeError::BadHost);
+    }
     if only(headers, &SEC_WEBSOCKET_VERSION, "sec-websocket-version")? != "13" {
         return Err(HandshakeError::UnsupportedVersion);
     }
@@ -173,6 +183,19 @@ fn accept(key: &[u8]) -> Accept {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     // Base64 is always a legal value; were it not, the empty one would make every client refuse.
     Accept(HeaderValue::try_from(STANDARD.encode(digest)).unwrap_or(HeaderValue::from_static("")))
+}
+
+/// Whether the value names a host, with or without a port. Nothing is done with it, but RFC 9112 (section 3.2) wants
+/// what is no host refused: whoever stands before or behind may read something else in it.
+fn is_host(value: &HeaderValue) -> bool {
+    let authority = value.to_str().ok().and_then(|text| text.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let (text, host) = (authority.as_str(), authority.host());
+        let port = text.strip_prefix(host);
+        !host.is_empty()
+            && (matches!(port, Some("" | ":")) || authority.port_u16().is_some())
+            && !text.contains('@')
+    })
 }
 
 /// Whether `key` is the base64 of 16 bytes: 22 characters of its alphabet and two of padding.

@@ -2,11 +2,22 @@
 //!
 //! Gateways reconnect one after the other. What the first sends before the others have subscribed again, they never
 //! get; so after an outage it waits for those that it heard before. Each asks for the others' reports when its
-//! connection stands, and who is asked answers at once.
+//! connection stands, and who is asked answers at once. Only an answer counts, or another's question: a server that was
+//! frozen still hands out what was written to it on connections that are gone.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+/// Who was heard within this time before the connection broke is awaited. A frozen server is noticed only after 9 s, and
+/// nobody is heard in that time.
+const RECENT: Duration = Duration::from_secs(20);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,24 +28,22 @@ pub struct RollCall {
 
 #[derive(Debug, Default)]
 struct Gateways {
-    /// Heard, and neither draining nor forgotten.
-    present: HashSet<String>,
-    /// Those of them that were not heard since the connection broke.
+    /// Who was heard, and when; but not who drains.
+    present: HashMap<String, Instant>,
+    /// Those of them that have not come back since the connection broke.
     missing: HashSet<String>,
 }
 
 impl RollCall {
-    /// A gateway that serves was heard.
-    pub fn heard(&self, gateway: &str) {
+    /// A gateway that serves was heard; `back` says that it spoke after the connection stood again.
+    pub fn heard(&self, gateway: &str, back: bool) {
         self.gateways.send_if_modified(|gateways| {
-            if !gateways.present.contains(gateway) {
-                gateways.present.insert(gateway.to_owned());
-            }
-            gateways.missing.remove(gateway)
+            gateways.present.insert(gateway.to_owned(), Instant::now());
+            back && gateways.missing.remove(gateway)
         });
     }
 
-    /// Nothing more is expected of a gateway: it drains, or is forgotten.
+    /// Nothing more is expected of a gateway: it drains.
     pub fn gone(&self, gateway: &str) {
         self.gateways.send_if_modified(|gateways| {
             gateways.present.remove(gateway);
@@ -52,9 +61,12 @@ impl RollCall {
         self.begun.notify_one();
     }
 
-    /// The connection broke: who was present is missing until it is heard again.
+    /// The connection broke: who was heard lately is missing until it is back.
     pub(super) fn broke(&self) {
-        self.gateways.send_modify(|gateways| gateways.missing.clone_from(&gateways.present));
+        self.gateways.send_modify(|gateways| {
+            gateways.present.retain(|_, heard| heard.elapsed() < RECENT);
+            gateways.missing = gateways.present.keys().cloned().collect();
+        });
     }
 
     /// Waits until nobody is missing.
@@ -79,18 +91,32 @@ mod tests {
         roll_call.complete().now_or_never().is_some()
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_was_heard_long_ago_is_not_awaited() {
+        let roll_call = RollCall::default();
+        roll_call.heard("a", false);
+        tokio::time::advance(RECENT / 2).await;
+        roll_call.heard("b", false);
+        tokio::time::advance(RECENT / 2).await;
+        roll_call.broke();
+        assert_eq!(roll_call.missing(), 1);
+        roll_call.heard("b", true);
+        assert!(is_complete(&roll_call));
+    }
+
     #[test]
     fn who_was_heard_before_is_awaited_until_it_is_heard_again_or_gone() {
         let roll_call = RollCall::default();
         assert!(is_complete(&roll_call), "nobody is known yet");
         for gateway in ["a", "b", "c"] {
-            roll_call.heard(gateway);
+            roll_call.heard(gateway, false);
         }
         roll_call.gone("c");
         roll_call.broke();
         assert_eq!(roll_call.missing(), 2);
-        roll_call.heard("a");
-        assert!(!is_complete(&roll_call));
+        roll_call.heard("a", true);
+        roll_call.heard("b", false);
+        assert!(!is_complete(&roll_call), "what b said may be old");
         roll_call.gone("b");
         assert!(is_complete(&roll_call));
         roll_call.broke();
