@@ -98,10 +98,11 @@ impl Election {
 
     /// Renews until the lease is lost; the fence is closed then.
     pub async fn keep(&mut self, mut told: impl FnMut(&kube::Error)) -> Lost {
-        let mut renewed = Instant::now();
+        let (mut renewed, mut asked) = (Instant::now(), Instant::now());
         loop {
-            tokio::time::sleep(PERIOD).await;
-            let asked = Instant::now();
+            // A try that took longer than a period is followed by the next at once.
+            tokio::time::sleep(PERIOD.saturating_sub(asked.elapsed())).await;
+            asked = Instant::now();
             match self.look_in_time().await {
                 Some(Ok(Look::Held)) => {
                     renewed = asked;

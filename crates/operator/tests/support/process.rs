@@ -17,6 +17,16 @@ pub(crate) struct OperatorProcess {
 impl OperatorProcess {
     /// Starts it as that account of the release's namespace.
     pub(crate) async fn start(world: &World, account: &str, identity: &str) -> Self {
+        Self::start_with(world, account, identity, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(
+        world: &World,
+        account: &str,
+        identity: &str,
+        more: &[&str],
+    ) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (kubeconfig, settings) =
             (files.path().join("kubeconfig"), files.path().join("settings.yaml"));
@@ -39,6 +49,7 @@ impl OperatorProcess {
             .args(["--nats", &url, "--namespace", HOME, "--identity", identity])
             .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json", "--config"])
             .arg(settings)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.reopen().unwrap())
@@ -99,6 +110,9 @@ impl OperatorProcess {
 
 impl Drop for OperatorProcess {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the operator said:\n{}", self.log());
+        }
         // Fails only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
