@@ -17,7 +17,7 @@ Examples:
     pools: {default: {image: 'registry.example.com/hubbub-gateway:0.1.0'}}
 
   See what it makes of a room:
-    kubectl apply -f rooms.yaml && kubectl get rooms -A -o wide";
+    kubectl apply -f rooms.yaml && kubectl get room -A -o wide";
 
 /// Run chat rooms on Kubernetes: watch ChatRoom objects, publish their policies, run pools of gateways.
 #[derive(Debug, Parser)]
