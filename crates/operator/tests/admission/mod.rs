@@ -7,6 +7,8 @@
     reason = "each test uses a part, and fails by panicking"
 )]
 
+use std::time::Duration;
+
 use hubbub_api::kubernetes::custom_resource_definition;
 use hubbub_api::rules::{Candidate, Violation, check};
 use hubbub_api::{API_VERSION, ChatRoom, ChatRoomSpec, KIND, RoomName};
@@ -14,6 +16,7 @@ use hubbub_testkit::{Cluster, Kubectl, Namespace, within};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// See the module.
 pub(crate) struct Admission {
@@ -34,13 +37,11 @@ pub(crate) struct Refusal {
 impl Admission {
     /// The cluster of all tests of this program, with a namespace of this test's own.
     pub(crate) async fn open(purpose: &str) -> Self {
+        static KUBECONFIG: OnceCell<String> = OnceCell::const_new();
         let cluster = Cluster::shared().await;
         let kubectl = cluster.kubectl();
-        kubectl.apply(&custom_resource_definition().to_string()).await;
-        // It is served a moment after it is established.
-        let list = ["get", "--raw=/apis/hubbub.dev/v1alpha1/chatrooms?limit=1"];
-        within("rooms are served", async { while kubectl.try_run(&list).await.is_err() {} }).await;
-        let kubeconfig = Kubeconfig::from_yaml(&kubectl.kubeconfig().await).unwrap();
+        let kubeconfig = KUBECONFIG.get_or_init(|| install(kubectl)).await;
+        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
         let client = Client::try_from(config).unwrap();
@@ -93,6 +94,22 @@ impl Admission {
         here.dedup();
         (there.into_iter().map(|refusal| refusal.message).collect(), here)
     }
+}
+
+/// Has the definition in force, and gives the cluster's kubeconfig.
+async fn install(kubectl: &Kubectl) -> String {
+    kubectl.apply(&custom_resource_definition().to_string()).await;
+    let crd = "crd/chatrooms.hubbub.dev";
+    kubectl.run(&["wait", "--for=condition=Established", crd, "--timeout=180s"]).await;
+    // Rooms are served a moment after that.
+    let list = ["get", "--raw=/apis/hubbub.dev/v1alpha1/chatrooms?limit=1"];
+    within("rooms are served", async {
+        while kubectl.try_run(&list).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    kubectl.kubeconfig().await
 }
 
 /// A room with this spec.
