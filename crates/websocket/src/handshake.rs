@@ -191,10 +191,10 @@ fn is_host(value: &HeaderValue) -> bool {
     let authority = value.to_str().ok().and_then(|text| text.parse::<Authority>().ok());
     authority.is_some_and(|authority| {
         let (text, host) = (authority.as_str(), authority.host());
-        let port = text.strip_prefix(host);
-        !host.is_empty()
-            && (matches!(port, Some("" | ":")) || authority.port_u16().is_some())
-            && !text.contains('@')
+        let port = text.strip_prefix(host).unwrap_or_default();
+        // Not by `parse` alone, which takes a sign before a number.
+        let is_number = authority.port_u16().is_some() && !port.contains('+');
+        !host.is_empty() && !text.contains('@') && (matches!(port, "" | ":") || is_number)
     })
 }
 

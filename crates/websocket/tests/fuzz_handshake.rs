@@ -15,7 +15,10 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// Values for each header, good ones first; what a script picks most often.
 const REQUEST: &[(&str, &[&str])] = &[
-    ("Host", &["chat.example.com", "localhost:8080", ""]),
+    (
+        "Host",
+        &["chat.example.com", "localhost:8080", "", "localhost:", "h:65536", ":80", "h:+80", "a@b"],
+    ),
     ("Upgrade", &["websocket", "WebSocket", "h2c, websocket", "h2c", "websocket/13", "web socket"]),
     (
         "Connection",
@@ -120,12 +123,26 @@ fn good_request(method: &str, version: u8, lines: &Lines) -> bool {
         && version == 1
         && has_item(lines, "Upgrade", "websocket")
         && has_item(lines, "Connection", "upgrade")
-        && values(lines, "Host").len() == 1
+        && matches!(values(lines, "Host")[..], [host] if names_a_host(host))
         && values(lines, "Sec-WebSocket-Version") == [b"13"]
         && keys.len() == 1
         && decodes_to_16_bytes(keys[0])
         && values(lines, "Transfer-Encoding").is_empty()
         && lengths.iter().all(|length| *length == b"0")
+}
+
+/// A registered name or IPv4 address of RFC 3986 (section 3.2.2) and perhaps a port; the scripts make no IPv6 address.
+fn names_a_host(host: &[u8]) -> bool {
+    let (name, port) = match host.iter().position(|byte| *byte == b':') {
+        Some(colon) => (&host[..colon], &host[colon + 1..]),
+        None => (host, &b""[..]),
+    };
+    let is_number = port.iter().all(u8::is_ascii_digit);
+    let number = port.iter().fold(0_u64, |sum, digit| sum * 10 + u64::from(*digit & 15));
+    !name.is_empty()
+        && name.iter().all(|c| c.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(c))
+        && is_number
+        && number <= 65_535
 }
 
 /// Base64 by arithmetic: 24 characters of six bits, of which the last two stand for nothing.
