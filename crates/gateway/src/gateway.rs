@@ -189,6 +189,7 @@ impl Gateway {
                 let bus_events = Arc::new(BusEvents::register(&mut registry));
                 let bus = NatsBus::connect(
                     options,
+                    engine.runtimes(),
                     sink,
                     Arc::clone(&bus_events),
                     &tracker,

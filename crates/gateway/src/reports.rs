@@ -19,7 +19,7 @@ use hubbub_api::{
 use nats::{Client, Subject, connection::State};
 use tokio::{
     sync::Notify,
-    time::{Instant as Deadline, MissedTickBehavior, sleep_until},
+    time::{Instant as Deadline, MissedTickBehavior, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,9 @@ const EXPIRY: Duration = Duration::from_secs(6);
 
 /// Who is asked for a report answers after this: gateways come back from an outage together, and one answer does for all.
 const ANSWER_AFTER: Duration = Duration::from_millis(20);
+
+/// How long the round trips that an answer needs may take.
+const PROOF_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a report may wait for the client's queue; the next one replaces it.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(1);
@@ -168,7 +171,10 @@ impl Reports {
                 continue;
             }
             answer_at = None;
-            let answers = std::mem::take(&mut answers);
+            // Who cannot answer yet does so with a later report.
+            let can_answer = !answers.is_empty()
+                && timeout(PROOF_LIMIT, self.roll_call.proven()).await.unwrap_or(false);
+            let answers = if can_answer { std::mem::take(&mut answers) } else { Vec::new() };
             let report = GatewayReport { asks, answers, ..self.report(source.as_ref()) };
             self.send(&client, &subject, &report, &mut sent).await;
         }

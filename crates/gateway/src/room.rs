@@ -90,6 +90,13 @@ impl Room {
         self.id
     }
 
+    /// Which of so many the room belongs to: the shard of its first members, and the bus's connection in that thread.
+    #[must_use]
+    pub fn home(&self, of: usize) -> usize {
+        // A remainder of `of` fits.
+        usize::try_from(self.id % of.max(1) as u64).unwrap_or(0)
+    }
+
     /// `namespace/name`.
     #[must_use]
     pub fn name(&self) -> &RoomName {

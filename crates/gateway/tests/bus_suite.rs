@@ -1,4 +1,5 @@
-//! What every bus promises: one suite that both pass, the one in the process and the one over a real NATS server.
+//! What every bus promises: one suite that all pass, the one in the process and the one over a real NATS server,
+//! with one connection and with several.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
@@ -41,15 +42,16 @@ impl Harness for Local {
     }
 }
 
-struct Nats {
+struct Nats<const CONNECTIONS: usize> {
     gateway: NatsGateway,
     _server: NatsServer,
 }
 
-impl Harness for Nats {
+impl<const CONNECTIONS: usize> Harness for Nats<CONNECTIONS> {
     async fn start() -> Self {
         let server = NatsServer::start().await;
-        let gateway = NatsGateway::connect(&NatsOptions::new(server.url(), "gw")).await;
+        let options = NatsOptions::new(server.url(), "gw");
+        let gateway = NatsGateway::connect_times(CONNECTIONS, &options).await;
         let bus = gateway.bus.clone();
         eventually("the bus is connected", || bus.state() == BusState::Connected).await;
         Self { gateway, _server: server }
@@ -200,7 +202,11 @@ macro_rules! suite {
         }
         mod nats_bus {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case::<super::Nats>().await })*
+            async fn $case() { super::$case::<super::Nats<1>>().await })*
+        }
+        mod nats_bus_of_three_connections {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case::<super::Nats<3>>().await })*
         }
     };
 }

@@ -154,7 +154,7 @@ async fn what_is_larger_than_nats_takes_is_refused() {
     assert_eq!(sent, Err(PublishError::TooLarge(mib)));
     assert_eq!(one.events.lost_count(LostBecause::TooLarge), 2);
     assert!(one.bus.flush(Duration::from_secs(60)).await, "the connection did not break");
-    assert_eq!(one.events.connect_count(), 1);
+    assert_eq!(one.events.connect_count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

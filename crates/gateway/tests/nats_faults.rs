@@ -4,7 +4,14 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hubbub_api::names::BUCKET;
 use hubbub_gateway::{
@@ -17,7 +24,11 @@ use hubbub_testkit::{JetStream, NatsServer, eventually, within};
 use hubbub_websocket::Kind;
 use nats::jetstream::{self, kv};
 use support::{NatsGateway, policy, policy_events, room};
-use tokio::task::JoinSet;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+};
 
 async fn gateway(server: &NatsServer) -> NatsGateway {
     let gateway = NatsGateway::connect(&NatsOptions::new(server.url(), "gw")).await;
@@ -80,7 +91,7 @@ async fn a_killed_server_comes_back_and_rooms_go_on_by_themselves() {
     say(&two, &late, "late").unwrap();
     hears(&one, &late, "late").await;
     assert_eq!(one.events.lost_count(LostBecause::Away), 0);
-    assert_eq!(one.events.connect_count(), 2);
+    assert_eq!(one.events.connect_count(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,4 +240,78 @@ async fn a_gateway_that_starts_before_the_server_finds_it() {
     say(&one, &lobby, "early").unwrap();
     server.start_again().await;
     hears(&one, &lobby, "early").await;
+}
+
+/// Stands between a gateway and its server, and can break single connections.
+struct Proxy {
+    address: SocketAddr,
+    connections: Arc<Mutex<Vec<AbortHandle>>>,
+    accepts: Arc<AtomicBool>,
+    _task: JoinSet<()>,
+}
+
+impl Proxy {
+    async fn start(server: &NatsServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let behind = server.url().trim_start_matches("nats://").to_owned();
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let accepts = Arc::new(AtomicBool::new(true));
+        let mut task = JoinSet::new();
+        let (carried, accepting) = (Arc::clone(&connections), Arc::clone(&accepts));
+        task.spawn(async move {
+            let mut carrying = JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                if !accepting.load(Ordering::Acquire) {
+                    continue;
+                }
+                let behind = behind.clone();
+                let carry = carrying.spawn(async move {
+                    let mut server = TcpStream::connect(behind).await.unwrap();
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+                carried.lock().unwrap().push(carry);
+            }
+        });
+        Self { address, connections, accepts, _task: task }
+    }
+
+    /// Breaks the first connection that was made, and lets none be made.
+    fn break_first(&self) {
+        self.accepts.store(false, Ordering::Release);
+        self.connections.lock().unwrap()[0].abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_of_its_connections_is_away_all_messages_wait_and_none_is_lost() {
+    let server = NatsServer::start().await;
+    let proxy = Proxy::start(&server).await;
+    let one = NatsGateway::connect(&NatsOptions::new(proxy.address.to_string(), "gw")).await;
+    connected(&one).await;
+    let rooms = [0, 1].map(|home| {
+        let mut rooms = std::iter::repeat_with(|| room(&format!("demo/r{home}")));
+        rooms.find(|room| room.home(2) == home).unwrap()
+    });
+    for room in &rooms {
+        within("joining", one.bus.join(room)).await;
+    }
+    proxy.break_first();
+    away(&one).await;
+    let want: Vec<_> = (0..50).map(|n| format!("meanwhile {n}")).collect();
+    for text in &want {
+        for room in &rooms {
+            say(&one, room, text).unwrap();
+        }
+    }
+    assert_eq!(one.events.published_count(), 0, "also what the other connection could carry waits");
+    proxy.accepts.store(true, Ordering::Release);
+    for room in &rooms {
+        hears(&one, room, "meanwhile 49").await;
+        assert_eq!(one.sink.texts(room), want, "in order, each once");
+    }
+    connected(&one).await;
+    assert_eq!(one.events.connect_count(), 3, "the other connection stood all the time");
+    assert_eq!(one.events.lost_count(LostBecause::Away), 0);
 }

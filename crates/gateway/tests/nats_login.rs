@@ -9,7 +9,7 @@ use std::path::Path;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hubbub_gateway::bus::{
     Bus as _, BusState,
-    nats::{NatsBusError, NatsOptions},
+    nats::{NatsBus, NatsBusError, NatsOptions},
 };
 use hubbub_testkit::{
     Auth, Certificates, JetStream, NatsConfig, NatsServer, Tls, eventually, within,
@@ -18,6 +18,7 @@ use hubbub_websocket::Kind;
 use nkeys::KeyPair;
 use serde_json::json;
 use support::{NatsGateway, Recorder, bus_events, room};
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 async fn works(options: &NatsOptions) {
@@ -181,6 +182,7 @@ async fn options_that_can_never_work_are_errors_at_once() {
         NatsOptions { ca: Some("/nonexistent/ca.pem".into()), ..NatsOptions::new("h", "gw") };
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (sink, events) = (Recorder::new(), bus_events());
-    let bus = hubbub_gateway::bus::nats::NatsBus::connect(&options, sink, events, &tasks, stop);
+    let here = [Handle::current()];
+    let bus = NatsBus::connect(&options, &here, sink, events, &tasks, stop);
     assert!(matches!(bus.await, Err(NatsBusError::Options(_))));
 }

@@ -1,5 +1,8 @@
 //! The bus over NATS: one subject a room, subscribed to only while the room has members here.
 //!
+//! A gateway has a connection in each of its shards' threads, and a room uses that of its home shard, for what it sends
+//! and for what it gets. The bus is connected while all of them stand.
+//!
 //! While NATS is away, members stay and up to 2,048 messages or 16 MiB wait for its return; what does not fit is lost
 //! and counted. Reconnecting goes on for ever, with jitter. A connection that breaks may have swallowed messages that
 //! NATS never confirmed; their number is counted too. Nothing here is stored: who is not connected does not get it.
@@ -11,11 +14,14 @@ use std::{
 
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, ready},
+    future::{BoxFuture, join_all},
 };
 use hubbub_websocket::Kind;
 use nats::{Client, HeaderMap, client::PublishErrorKind, connection::State};
-use tokio::task::unconstrained;
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, unconstrained},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Bus, BusState, PublishError, Sink};
@@ -24,6 +30,7 @@ use crate::{
     room::Room,
 };
 
+mod connection;
 mod echo;
 mod hold;
 mod link;
@@ -35,11 +42,11 @@ mod wire;
 pub use hubbub_nats::{NatsOptions, NatsOptionsError};
 pub use roll_call::RollCall;
 
-use echo::{Echo, Keeper};
+use connection::{Connection, Plan};
+use echo::Echo;
 use hold::{Hold, Offered, Outgoing, Release};
 use link::Link;
-use outbox::Outbox;
-use subscriptions::{Subscribed, Subscriptions};
+use outbox::{Budget, Outbox};
 
 /// How long a member waits for the room's subscription to be confirmed before it enters nevertheless.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
@@ -53,18 +60,18 @@ pub enum NatsBusError {
     /// The client could not be made.
     #[error("the NATS client cannot be started: {0}")]
     Client(#[from] nats::ConnectError),
+    /// A thread for a connection is gone.
+    #[error("a thread for a connection to NATS has ended: {0}")]
+    Thread(#[from] JoinError),
 }
 
 /// See the module.
 pub struct NatsBus {
-    client: Client,
+    connections: Arc<[Connection]>,
     link: Arc<Link>,
-    echo: Arc<Echo>,
-    outbox: Arc<Outbox>,
     hold: Arc<Hold>,
     roll_call: Arc<RollCall>,
     events: Arc<BusEvents>,
-    subscriptions: Arc<Subscriptions>,
     binary: HeaderMap,
 }
 
@@ -75,89 +82,72 @@ impl std::fmt::Debug for NatsBus {
 }
 
 impl NatsBus {
-    /// Begins to connect, and returns before the connection stands; [`Bus::state`] tells when it does. What runs
-    /// beside runs on `tasks`, until `stop`.
+    /// Begins to connect, once in each of these runtimes (at least one), and returns before a connection stands; [`Bus::state`] tells when
+    /// all do. A room uses the connection of its [home](Room::home). What runs beside runs on `tasks`, until `stop`.
     ///
     /// # Errors
     ///
     /// Options that can never work. That NATS cannot be reached is none: it is tried until it can.
     pub async fn connect(
         options: &NatsOptions,
+        runtimes: &[Handle],
         sink: Arc<dyn Sink>,
         events: Arc<BusEvents>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, NatsBusError> {
-        let (servers, options) = options.prepare()?;
-        let outbox = Arc::new(Outbox::default());
-        let (hold, roll_call) = (Arc::new(Hold::default()), Arc::new(RollCall::default()));
+        let budget = Arc::new(Budget::default());
+        let outboxes: Vec<_> =
+            runtimes.iter().map(|_| Arc::new(Outbox::new(Arc::clone(&budget)))).collect();
+        let echoes: Vec<_> = runtimes.iter().map(|_| Arc::new(Echo::default())).collect();
+        let hold = Arc::new(Hold::default());
+        let roll_call = Arc::new(RollCall::new(echoes.clone()));
         let link = Arc::new(Link::new(
-            Arc::clone(&outbox),
+            outboxes.clone(),
             Arc::clone(&hold),
             Arc::clone(&roll_call),
             Arc::clone(&events),
         ));
-        let (on_event, on_try) = (Arc::clone(&link), Arc::clone(&link));
-        let client = options
-            .event_callback(move |event| {
-                on_event.event(&event);
-                ready(())
-            })
-            .reconnect_to_server_callback(move |servers, _| {
-                on_try.tried(&servers);
-                // The client's own choice is right.
-                ready(None)
-            })
-            .connect(servers)
-            .await?;
-        let echo = Arc::new(Echo::default());
-        let keeper = Keeper {
-            client: client.clone(),
-            echo: Arc::clone(&echo),
-            link: Arc::clone(&link),
-            outbox: Arc::clone(&outbox),
-            stop: stop.clone(),
-        };
+        let mut connections = Vec::with_capacity(runtimes.len());
+        for (index, ((runtime, echo), outbox)) in
+            runtimes.iter().zip(echoes).zip(outboxes).enumerate()
+        {
+            let plan = Plan {
+                index,
+                options: options.clone(),
+                echo,
+                outbox,
+                link: Arc::clone(&link),
+                sink: Arc::clone(&sink),
+                events: Arc::clone(&events),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            };
+            connections.push(plan.connect_in(runtime).await?);
+        }
+        let connections: Arc<[Connection]> = connections.into();
         let release = Release {
-            client: client.clone(),
+            connections: Arc::clone(&connections),
             hold: Arc::clone(&hold),
-            outbox: Arc::clone(&outbox),
             link: Arc::clone(&link),
             roll_call: Arc::clone(&roll_call),
             events: Arc::clone(&events),
-            stop: stop.clone(),
+            stop,
         };
         tasks.spawn(release.run());
-        let subscriptions = Arc::new(Subscriptions::new(
-            client.clone(),
-            sink,
-            Arc::clone(&events),
-            tasks.clone(),
-            stop.clone(),
-        ));
-        let ending = Arc::clone(&subscriptions);
-        tasks.spawn(async move {
-            keeper.run().await;
-            stop.cancelled().await;
-            ending.end();
-        });
-        Ok(Self {
-            client,
-            link,
-            echo,
-            outbox,
-            hold,
-            roll_call,
-            events,
-            subscriptions,
-            binary: wire::binary_headers(),
-        })
+        Ok(Self { connections, link, hold, roll_call, events, binary: wire::binary_headers() })
     }
 
-    /// The client, for what else goes over the same connection.
+    /// The room's connection, and which of them it is.
+    fn connection(&self, room: &Room) -> (usize, &Connection) {
+        let index = room.home(self.connections.len());
+        (index, &self.connections[index])
+    }
+
+    /// The client of the first connection, for what else goes over it.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.connections[0].client
     }
 
     /// Which gateways are awaited after an outage; whoever hears their reports tells it.
@@ -166,7 +156,7 @@ impl NatsBus {
         Arc::clone(&self.roll_call)
     }
 
-    /// Why the last try to connect failed, for people; none while the connection stands.
+    /// Why the last try to connect failed, for people; none while all connections stand.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
         self.link.last_error()
@@ -185,32 +175,28 @@ impl NatsBus {
         self.events.lost(LostBecause::TooLarge, 1);
         PublishError::TooLarge(limit)
     }
-
-    async fn confirm(&self, subscribed: &Subscribed) {
-        subscribed.requested.wait().await;
-        if !subscribed.confirmed.load(Ordering::Acquire) && self.echo.round_trip().await {
-            subscribed.confirmed.store(true, Ordering::Release);
-        }
-    }
 }
 
 impl Bus for NatsBus {
     fn publish(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) -> Result<(), PublishError> {
-        let state = self.client.connection_state();
+        let (index, connection) = self.connection(room);
+        let client = &connection.client;
+        let state = client.connection_state();
         if state != State::Connected {
             // The event that says so may still be on its way, and the client would keep the message itself.
-            self.link.reconcile(&state);
+            self.link.reconcile(index, &state);
         }
         if self.hold.is_closed()
-            && let Some(info) = self.client.try_server_info()
+            && let Some(info) = client.try_server_info()
             && payload.len() > info.max_payload
         {
             return Err(self.too_large(info.max_payload));
         }
-        let Some(payload) = self.outbox.hold(payload) else {
+        let Some(payload) = connection.outbox.hold(payload) else {
             return Err(self.no_room());
         };
-        let message = Outgoing { subject: room.subject().clone(), kind, payload };
+        let subject = room.subject().clone();
+        let message = Outgoing { connection: index, subject, kind, payload };
         let Outgoing { subject, payload, .. } = match self.hold.offer(message) {
             Offered::Open(message) => message,
             Offered::Held => return Ok(()),
@@ -219,21 +205,20 @@ impl Bus for NatsBus {
         // Polled once: it is ready unless the client's queue is full. Unconstrained, because a tokio task that has
         // used up its turn would otherwise be told so as well.
         let taken = match kind {
-            Kind::Text => unconstrained(self.client.publish(subject, payload)).now_or_never(),
+            Kind::Text => unconstrained(client.publish(subject, payload)).now_or_never(),
             Kind::Binary => {
                 let headers = self.binary.clone();
-                unconstrained(self.client.publish_with_headers(subject, headers, payload))
-                    .now_or_never()
+                unconstrained(client.publish_with_headers(subject, headers, payload)).now_or_never()
             }
         };
         match taken {
             Some(Ok(())) => {
-                self.outbox.published();
+                connection.outbox.published();
                 self.events.published();
                 Ok(())
             }
             Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                let limit = self.client.try_server_info().map_or(0, |info| info.max_payload);
+                let limit = client.try_server_info().map_or(0, |info| info.max_payload);
                 Err(self.too_large(limit))
             }
             // The client has ended.
@@ -246,13 +231,14 @@ impl Bus for NatsBus {
     }
 
     fn join<'a>(&'a self, room: &'a Arc<Room>) -> BoxFuture<'a, ()> {
-        let subscribed = self.subscriptions.join(room);
+        let (_, connection) = self.connection(room);
+        let subscribed = connection.subscriptions.join(room);
         async move {
             if subscribed.confirmed.load(Ordering::Acquire) {
                 return;
             }
             tokio::select! {
-                () = self.confirm(&subscribed) => return,
+                () = connection.confirm(&subscribed) => return,
                 // The client sends in the order asked: what a member publishes must not stand before its room's
                 // subscription, also when both wait for NATS to come.
                 () = async { subscribed.requested.wait().await; self.link.broken().await } => {}
@@ -264,13 +250,14 @@ impl Bus for NatsBus {
     }
 
     fn leave(&self, room: &Arc<Room>) {
-        self.subscriptions.leave(room);
+        self.connection(room).1.subscriptions.leave(room);
     }
 
     fn flush(&self, limit: Duration) -> BoxFuture<'_, bool> {
         let flushed = async {
             self.hold.opened().await;
-            self.echo.round_trip().await
+            let trips = self.connections.iter().map(|connection| connection.echo.round_trip());
+            join_all(trips).await.into_iter().all(|came| came)
         };
         tokio::time::timeout(limit, flushed).map(|flushed| flushed.unwrap_or(false)).boxed()
     }

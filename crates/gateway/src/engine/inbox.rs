@@ -1,7 +1,7 @@
 //! The way to a shard from every other thread.
 //!
-//! Commands arrive in the order sent by each thread. A push wakes the shard only if it sleeps; the shard takes all
-//! that is there at once. What waits is weighed, so that who publishes can hold back.
+//! Commands arrive in the order sent by each thread. A push wakes the shard only if it sleeps, and costs no system call
+//! when it comes from the shard's own thread, as a message of the bus does; the shard takes all that is there at once. What waits is weighed, so that who publishes can hold back.
 
 use std::{
     net::TcpStream,
@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use mio::Waker;
 use tokio::sync::Notify;
 
 use super::{ConnectionId, Entrant};
@@ -54,21 +53,23 @@ pub(super) struct Inbox {
     queue: Mutex<Vec<Command>>,
     weight: AtomicUsize,
     awake: AtomicBool,
-    waker: Waker,
+    pushed: Notify,
     relieved: Notify,
 }
 
-impl Inbox {
-    pub(super) fn new(waker: Waker) -> Self {
+impl Default for Inbox {
+    fn default() -> Self {
         Self {
             queue: Mutex::default(),
             weight: AtomicUsize::new(0),
             awake: AtomicBool::new(true),
-            waker,
+            pushed: Notify::new(),
             relieved: Notify::new(),
         }
     }
+}
 
+impl Inbox {
     pub(super) fn push(&self, command: Command) {
         if let Command::Deliver { frame, .. } = &command {
             self.weight.fetch_add(weigh(frame), Ordering::AcqRel);
@@ -76,8 +77,7 @@ impl Inbox {
         self.push_for_later(command);
         // Either the shard sees the push when it looks before it sleeps, or we see here that it sleeps.
         if !self.awake.swap(true, Ordering::SeqCst) {
-            // The eventfd can only fail when it is closed, and then the shard is gone.
-            let _ = self.waker.wake();
+            self.pushed.notify_one();
         }
     }
 
@@ -100,6 +100,11 @@ impl Inbox {
             self.awake.store(true, Ordering::SeqCst);
         }
         empty
+    }
+
+    /// Waits for a push since [`Inbox::may_sleep`].
+    pub(super) async fn pushed(&self) {
+        self.pushed.notified().await;
     }
 
     pub(super) fn woke(&self) {

@@ -1,7 +1,8 @@
 //! The fan-out engine: members, spread over shards, and the messages that reach them.
 //!
 //! A shard is one thread with its own epoll loop that owns its members' sockets: it reads, decodes, hands messages to
-//! the bus, and writes what the bus delivers, itself. A message is framed once, crosses to a shard once, and is one
+//! the bus, and writes what the bus delivers, itself. The thread has a tokio runtime as well, in which the bus keeps the
+//! connection of the rooms that are at home here. A message is framed once, crosses to a shard once, and is one
 //! shared buffer for all members; frames that wait for the same room go out in one write. A small room has all its
 //! members on one shard; a big one is spread over all.
 //!
@@ -12,9 +13,11 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpStream},
     num::NonZeroUsize,
+    panic::resume_unwind,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -24,7 +27,10 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use hubbub_api::{Origin, RoomName};
 use hubbub_websocket::{Kind, frame};
-use tokio::sync::Notify;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::Notify,
+};
 
 use crate::{
     bus::{Bus, Sink},
@@ -41,6 +47,7 @@ mod outbox;
 mod reading;
 mod shard;
 mod timers;
+mod waiting;
 mod wheel;
 mod writing;
 
@@ -124,6 +131,7 @@ impl fmt::Debug for Shared {
 #[derive(Debug)]
 pub struct Engine {
     inboxes: Vec<Arc<Inbox>>,
+    runtimes: Vec<Handle>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
     next: AtomicU64,
@@ -134,7 +142,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When the system refuses a thread, an epoll instance or an eventfd.
+    /// When the system refuses a thread or an epoll instance.
     pub fn start(
         shards: NonZeroUsize,
         pool: impl Into<String>,
@@ -148,18 +156,22 @@ impl Engine {
             events,
         });
         let mut inboxes = Vec::with_capacity(shards.get());
+        let mut runtimes = Vec::with_capacity(shards.get());
         let mut threads = Vec::with_capacity(shards.get());
         for index in 0..shards.get() {
-            let (shard, inbox) = Shard::new(index, Arc::clone(&shared))?;
+            let (shared, (tell, told)) = (Arc::clone(&shared), mpsc::sync_channel(1));
             threads.push(
                 std::thread::Builder::new()
                     .name(format!("shard-{index}"))
-                    .spawn(move || shard.run())?,
+                    .spawn(move || shard_thread(index, shared, &tell))?,
             );
+            let (runtime, inbox) = told.recv().map_err(io::Error::other)??;
+            runtimes.push(runtime);
             inboxes.push(inbox);
         }
         Ok(Arc::new(Self {
             inboxes,
+            runtimes,
             threads: Mutex::new(threads),
             shared,
             next: AtomicU64::new(1),
@@ -175,6 +187,13 @@ impl Engine {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.inboxes.len()
+    }
+
+    /// The runtimes of the shards' threads, for a bus that works where the members are: what it delivers there to a
+    /// room that is [at home](Room::home) there wakes no other thread. They end with [`Engine::stop`].
+    #[must_use]
+    pub fn runtimes(&self) -> &[Handle] {
+        &self.runtimes
     }
 
     /// Connections, handshakes that are being answered included.
@@ -261,10 +280,39 @@ impl Engine {
     }
 }
 
+/// What a shard's thread does; it first tells its runtime and the way to it, or why there is none.
+fn shard_thread(
+    index: usize,
+    shared: Arc<Shared>,
+    tell: &mpsc::SyncSender<io::Result<(Handle, Arc<Inbox>)>>,
+) {
+    let begun = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+        let (shard, inbox) = Shard::new(index, shared, &runtime)?;
+        Ok((runtime, shard, inbox))
+    });
+    // Who started the thread waits for this.
+    match begun {
+        Err(error) => _ = tell.send(Err(error)),
+        Ok((runtime, shard, inbox)) => {
+            let _ = tell.send(Ok((runtime.handle().clone(), inbox)));
+            // As a task and not as the future that is waited for, which is only looked at again after a call to the
+            // system: so what the bus has taken in is written in the same round.
+            let ended = runtime.block_on(runtime.spawn(shard.run()));
+            // A name that is being looked up for the bus is not waited for.
+            runtime.shutdown_background();
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
 /// The shard for the room's next member: its home while it is small, then whichever has fewest of its members.
 fn place(room: &Room) -> usize {
     let by_shard = room.by_shard();
-    let home = usize::try_from(room.id()).unwrap_or(0) % by_shard.len();
+    let home = room.home(by_shard.len());
     if by_shard[home].load(Ordering::Relaxed) < HOME_MEMBERS {
         return home;
     }

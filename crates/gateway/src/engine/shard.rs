@@ -1,30 +1,32 @@
 //! One shard: a thread, its epoll loop, the members whose sockets it owns, and the rooms they are in.
 //!
 //! Each round takes the sockets' events, then what other threads sent, then the timers that are due. Nothing in it
-//! blocks but the wait for events. A fault while one member is served ends that member, not the shard.
+//! blocks. A fault while one member is served ends that member, not the shard.
+//!
+//! Between rounds the thread belongs to its tokio runtime: see [`waiting`](super::waiting).
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use mio::{Events, Interest, Poll, Token, Waker, net::TcpStream};
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use slab::Slab;
+use tokio::{io::unix::AsyncFd, runtime::Runtime};
 
 use super::{
     ConnectionId, Ending, Entrant, Shared,
     inbox::{Command, Inbox},
     member::{Member, NO_PLACE, State},
+    waiting::watched,
     wheel::{Entry, Wheel},
 };
 use crate::room::{Policy, Room};
 
-const WAKE: Token = Token(usize::MAX);
-const EVENTS_AT_ONCE: usize = 1024;
+pub(super) const EVENTS_AT_ONCE: usize = 1024;
 
 /// Bytes read in one call, into a buffer that all members of the shard share.
 const READ_AT_ONCE: usize = 64 * 1024;
@@ -59,7 +61,10 @@ pub(super) struct Exodus {
 #[derive(Debug)]
 pub(super) struct Shard {
     index: usize,
-    poll: Poll,
+    /// The members' sockets. The runtime watches the epoll instance as one descriptor.
+    pub(super) poll: AsyncFd<Poll>,
+    /// The last look at the sockets may not have shown all that happened on them.
+    pub(super) more_events: bool,
     pub(super) inbox: Arc<Inbox>,
     pub(super) shared: Arc<Shared>,
     pub(super) members: Slab<Member>,
@@ -83,12 +88,18 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(index: usize, shared: Arc<Shared>) -> io::Result<(Self, Arc<Inbox>)> {
-        let poll = Poll::new()?;
-        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
+    /// A shard that is to run on `runtime`, and the way to it.
+    pub(super) fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        runtime: &Runtime,
+    ) -> io::Result<(Self, Arc<Inbox>)> {
+        let poll = watched(Poll::new()?, runtime)?;
+        let inbox = Arc::new(Inbox::default());
         let shard = Self {
             index,
             poll,
+            more_events: false,
             inbox: Arc::clone(&inbox),
             shared,
             members: Slab::new(),
@@ -108,27 +119,25 @@ impl Shard {
         Ok((shard, inbox))
     }
 
-    pub(super) fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
         let mut commands = Vec::new();
         let mut due = Vec::new();
         while !self.stopped {
-            self.wait(&mut events);
+            self.wait(&mut events).await;
             self.now = self.clock();
             for event in &events {
-                if event.token() != WAKE {
-                    let key = event.token().0 as u32;
-                    let gone = event.is_read_closed() || event.is_error();
-                    let (readable, writable) = (event.is_readable() || gone, event.is_writable());
-                    self.guarded(key, |shard| {
-                        if writable {
-                            shard.on_writable(key);
-                        }
-                        if readable {
-                            shard.on_readable(key, gone);
-                        }
-                    });
-                }
+                let key = event.token().0 as u32;
+                let gone = event.is_read_closed() || event.is_error();
+                let (readable, writable) = (event.is_readable() || gone, event.is_writable());
+                self.guarded(key, |shard| {
+                    if writable {
+                        shard.on_writable(key);
+                    }
+                    if readable {
+                        shard.on_readable(key, gone);
+                    }
+                });
             }
             for _ in 0..self.unread.len() {
                 if let Some((key, generation)) = self.unread.pop_front()
@@ -153,24 +162,6 @@ impl Shard {
     /// Milliseconds since the engine started, right now.
     pub(super) fn clock(&self) -> u64 {
         u64::try_from(self.shared.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn wait(&mut self, events: &mut Events) {
-        let idle = self.unread.is_empty() && self.inbox.may_sleep();
-        let timeout = if idle {
-            let paced = self.next_write().map(|at| at.saturating_sub(self.now));
-            let timer = self.wheel.wait(self.now);
-            let wait = paced.into_iter().chain(timer).min();
-            wait.map(Duration::from_millis)
-        } else {
-            Some(Duration::ZERO)
-        };
-        if let Err(error) = self.poll.poll(events, timeout)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            self.shared.events.poll_failed(&error);
-        }
-        self.inbox.woke();
     }
 
     /// Does a piece of work; a fault in it is counted, and the shard goes on. Says whether there was none.
@@ -266,7 +257,7 @@ impl Shard {
     fn attach(&mut self, connection: ConnectionId, socket: std::net::TcpStream, sent: &[u8]) {
         let Some(key) = self.reserved.remove(&connection) else { return };
         let mut socket = TcpStream::from_std(socket);
-        let registered = self.poll.registry().register(
+        let registered = self.poll.get_ref().registry().register(
             &mut socket,
             Token(key as usize),
             Interest::READABLE | Interest::WRITABLE,

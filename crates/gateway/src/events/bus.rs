@@ -129,7 +129,7 @@ impl BusEvents {
         );
         registry.register(
             "bus_connected",
-            "Whether NATS is connected: 1 or 0",
+            "Whether NATS is connected, by all connections of this gateway: 1 or 0",
             new.connected.clone(),
         );
         registry.register("bus_connects", "Connections made to NATS", new.connects.clone());
@@ -204,17 +204,25 @@ impl BusEvents {
         }
     }
 
-    /// The connection stands.
+    /// One of the connections stands.
+    pub fn connection_made(&self) {
+        self.connects.inc();
+    }
+
+    /// One of the connections is gone.
+    pub fn connection_ended(&self) {
+        self.disconnects.inc();
+    }
+
+    /// All connections stand.
     pub fn connected(&self) {
         self.connected.set(1);
-        self.connects.inc();
         info!("connected to NATS");
     }
 
-    /// The connection is gone; members stay, and the client reconnects by itself.
+    /// Not all connections stand any more; members stay, and the client reconnects by itself.
     pub fn disconnected(&self) {
         self.connected.set(0);
-        self.disconnects.inc();
         warn!("connection to NATS lost; members stay, and reconnecting goes on");
     }
 
@@ -259,9 +267,14 @@ impl BusEvents {
         }
     }
 
-    /// This many rooms are subscribed to.
-    pub fn subscriptions(&self, rooms: usize) {
-        self.subscriptions.set(i64::try_from(rooms).unwrap_or(i64::MAX));
+    /// A room is subscribed to.
+    pub fn subscribed(&self) {
+        self.subscriptions.inc();
+    }
+
+    /// So many rooms are subscribed to no more.
+    pub fn unsubscribed(&self, rooms: usize) {
+        self.subscriptions.dec_by(i64::try_from(rooms).unwrap_or(i64::MAX));
     }
 
     /// A member enters before its room's subscription was confirmed.

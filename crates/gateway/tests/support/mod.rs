@@ -20,7 +20,7 @@ use hubbub_gateway::{
 };
 use hubbub_websocket::Kind;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A valid declaration of `namespace/name`.
@@ -124,14 +124,24 @@ pub(crate) struct NatsGateway {
 }
 
 impl NatsGateway {
+    /// With two connections, as a gateway with two shards has them.
     pub(crate) async fn connect(options: &NatsOptions) -> Self {
+        Self::connect_times(2, options).await
+    }
+
+    pub(crate) async fn connect_times(connections: usize, options: &NatsOptions) -> Self {
         let (sink, events) = (Recorder::new(), bus_events());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let bus =
-            NatsBus::connect(options, sink.clone(), Arc::clone(&events), &tasks, stop.clone())
-                .await
-                .unwrap();
-        Self { bus: Arc::new(bus), sink, events, tasks, stop }
+        let here = vec![Handle::current(); connections];
+        let bus = NatsBus::connect(
+            options,
+            &here,
+            sink.clone(),
+            Arc::clone(&events),
+            &tasks,
+            stop.clone(),
+        );
+        Self { bus: Arc::new(bus.await.unwrap()), sink, events, tasks, stop }
     }
 }
 

@@ -75,6 +75,8 @@ pub(super) struct Keeper {
     pub(super) client: Client,
     pub(super) echo: Arc<Echo>,
     pub(super) link: Arc<Link>,
+    /// Which of the gateway's connections.
+    pub(super) connection: usize,
     pub(super) outbox: Arc<Outbox>,
     pub(super) stop: CancellationToken,
 }
@@ -112,12 +114,12 @@ impl Keeper {
                     }
                 }
                 _ = look.tick() => {
-                    self.link.reconcile(&self.client.connection_state());
+                    self.link.reconcile(self.connection, &self.client.connection_state());
                     // Who asked while NATS was away waits for its return.
                     send = self.echo.is_asked() || self.outbox.has_unconfirmed();
                 }
             }
-            if !self.link.is_connected() {
+            if !self.link.is_standing(self.connection) {
                 full = false;
                 continue;
             }

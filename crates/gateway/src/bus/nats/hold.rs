@@ -12,11 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use hubbub_websocket::Kind;
-use nats::{Client, Subject};
+use nats::Subject;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{link::Link, outbox::Outbox, roll_call::RollCall, wire};
+use super::{connection::Connection, link::Link, roll_call::RollCall, wire};
 use crate::events::bus::{BusEvents, LostBecause};
 
 /// Messages that may wait; their bytes have a bound of their own, in [`Outbox`](super::outbox::Outbox).
@@ -29,6 +29,8 @@ const ROLL_CALL_LIMIT: Duration = Duration::from_secs(2);
 /// A message on its way to NATS.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    /// By which of the gateway's connections.
+    pub(super) connection: usize,
     pub(super) subject: Subject,
     pub(super) kind: Kind,
     pub(super) payload: Bytes,
@@ -60,7 +62,7 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// The connection is away.
+    /// A connection is away.
     pub(super) fn close(&self) {
         let _waiting = self.lock();
         self.closed.store(true, Ordering::Release);
@@ -100,9 +102,9 @@ impl Hold {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// How many messages wait.
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
+    /// How many messages wait for that connection.
+    pub(super) fn waiting_for(&self, connection: usize) -> usize {
+        self.lock().iter().filter(|waiting| waiting.connection == connection).count()
     }
 
     /// Waits until nothing is held back.
@@ -120,9 +122,8 @@ impl Hold {
 
 /// Sends what was held, whenever NATS is back.
 pub(super) struct Release {
-    pub(super) client: Client,
+    pub(super) connections: Arc<[Connection]>,
     pub(super) hold: Arc<Hold>,
-    pub(super) outbox: Arc<Outbox>,
     pub(super) link: Arc<Link>,
     pub(super) roll_call: Arc<RollCall>,
     pub(super) events: Arc<BusEvents>,
@@ -137,6 +138,11 @@ impl Release {
             loop {
                 self.link.stands().await;
                 tokio::select! {
+                    () = self.link.broken() => continue,
+                    proven = self.roll_call.proven() => if !proven { return },
+                }
+                self.roll_call.begin();
+                tokio::select! {
                     () = self.roll_call.complete() => {}
                     () = sleep(ROLL_CALL_LIMIT) => self.events.unheard(self.roll_call.missing()),
                     () = self.link.broken() => continue,
@@ -150,17 +156,18 @@ impl Release {
 
     async fn send_all(&self) {
         while self.link.is_connected()
-            && let Some(Outgoing { subject, kind, payload }) = self.hold.next()
+            && let Some(Outgoing { connection, subject, kind, payload }) = self.hold.next()
+            && let Some(Connection { client, outbox, .. }) = self.connections.get(connection)
         {
             let sent = match kind {
-                Kind::Text => self.client.publish(subject, payload).await,
+                Kind::Text => client.publish(subject, payload).await,
                 Kind::Binary => {
-                    self.client.publish_with_headers(subject, wire::binary_headers(), payload).await
+                    client.publish_with_headers(subject, wire::binary_headers(), payload).await
                 }
             };
             match sent {
                 Ok(()) => {
-                    self.outbox.published();
+                    outbox.published();
                     self.events.published();
                 }
                 // NATS may have come back with a smaller limit.

@@ -1,10 +1,10 @@
-//! The state of the connection, fed by the client's events.
+//! The state of the gateway's connections, fed by the clients' events. It is connected while all of them stand.
 //!
-//! The client drops events when many come at once, so its own state is looked at from time to time as well.
+//! A client drops events when many come at once, so its own state is looked at from time to time as well.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -19,21 +19,24 @@ use crate::events::bus::{BusEvents, DroppedBecause, LostBecause};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Since when the connection is away; none while it stands.
+    /// Since when not all connections stand; none while they do.
     away: watch::Sender<Option<Instant>>,
-    /// Whether the connection has ever stood.
+    /// Whether all have ever stood.
     stood: AtomicBool,
+    /// Which of them stand. Held while one of them changes.
+    standing: Mutex<Vec<bool>>,
     last_error: Mutex<Option<String>>,
-    outbox: Arc<Outbox>,
+    /// By connection.
+    outboxes: Vec<Arc<Outbox>>,
     hold: Arc<Hold>,
     roll_call: Arc<RollCall>,
     events: Arc<BusEvents>,
 }
 
 impl Link {
-    /// A link that has never stood.
+    /// A link that has never stood, with a connection for each of the outboxes.
     pub(super) fn new(
-        outbox: Arc<Outbox>,
+        outboxes: Vec<Arc<Outbox>>,
         hold: Arc<Hold>,
         roll_call: Arc<RollCall>,
         events: Arc<BusEvents>,
@@ -41,8 +44,9 @@ impl Link {
         Self {
             away: watch::Sender::new(Some(Instant::now())),
             stood: AtomicBool::new(false),
+            standing: Mutex::new(vec![false; outboxes.len()]),
             last_error: Mutex::default(),
-            outbox,
+            outboxes,
             hold,
             roll_call,
             events,
@@ -58,33 +62,38 @@ impl Link {
         }
     }
 
-    /// Whether the connection stands.
+    /// Whether all connections stand.
     pub(super) fn is_connected(&self) -> bool {
         self.away.borrow().is_none()
     }
 
-    /// Waits until the connection stands.
+    /// Whether this connection stands, whatever the others do.
+    pub(super) fn is_standing(&self, connection: usize) -> bool {
+        self.standing().get(connection).copied().unwrap_or(false)
+    }
+
+    /// Waits until all connections stand.
     pub(super) async fn stands(&self) {
         // The sender lives as long as this value.
         let _ = self.away.subscribe().wait_for(Option::is_none).await;
     }
 
-    /// Waits until the connection is away.
+    /// Waits until a connection is away.
     pub(super) async fn broken(&self) {
         // The sender lives as long as this value.
         let _ = self.away.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Why the last try failed, for people; none while the connection stands.
+    /// Why the last try failed, for people; none while all connections stand.
     pub(super) fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes an event of the client.
-    pub(super) fn event(&self, event: &Event) {
+    /// Takes an event of a connection's client.
+    pub(super) fn event(&self, connection: usize, event: &Event) {
         match event {
-            Event::Connected => self.connected(),
-            Event::Disconnected | Event::Closed => self.disconnected(),
+            Event::Connected => self.connected(connection),
+            Event::Disconnected | Event::Closed => self.disconnected(connection),
             Event::LameDuckMode => self.events.lame_duck(),
             Event::SlowConsumer(_) => self.events.dropped(DroppedBecause::SlowConsumer, None, 1),
             // A failed try; `tried` tells it with its cause.
@@ -98,10 +107,10 @@ impl Link {
     }
 
     /// Looks at the client's own state, in case events were dropped.
-    pub(super) fn reconcile(&self, state: &State) {
+    pub(super) fn reconcile(&self, connection: usize, state: &State) {
         match state {
-            State::Connected => self.connected(),
-            State::Disconnected => self.disconnected(),
+            State::Connected => self.connected(connection),
+            State::Disconnected => self.disconnected(connection),
             State::Pending => {}
         }
     }
@@ -124,30 +133,47 @@ impl Link {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
     }
 
-    fn connected(&self) {
-        self.stood.store(true, Ordering::Release);
-        let changed = self.away.send_if_modified(|away| away.take().is_some());
-        if changed {
+    fn connected(&self, connection: usize) {
+        let mut standing = self.standing();
+        if !changes(&mut standing, connection, true) {
+            return;
+        }
+        self.events.connection_made();
+        if standing.iter().all(|stands| *stands) {
+            self.stood.store(true, Ordering::Release);
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.away.send_replace(None);
             self.events.connected();
-            self.roll_call.begin();
         }
     }
 
-    fn disconnected(&self) {
-        let changed = self.away.send_if_modified(|away| {
-            let stood = away.is_none();
-            away.get_or_insert_with(Instant::now);
-            stood
-        });
-        if changed {
+    fn disconnected(&self, connection: usize) {
+        let mut standing = self.standing();
+        let all_stood = self.is_connected();
+        if !changes(&mut standing, connection, false) {
+            return;
+        }
+        if all_stood {
+            self.away.send_replace(Some(Instant::now()));
             self.hold.close();
             self.roll_call.broke();
             self.events.disconnected();
-            let unconfirmed = self.outbox.connection_broke(self.hold.len());
+        }
+        self.events.connection_ended();
+        if let Some(outbox) = self.outboxes.get(connection) {
+            let unconfirmed = outbox.connection_broke(self.hold.waiting_for(connection));
             self.events.lost(LostBecause::Unconfirmed, unconfirmed);
         }
     }
+
+    fn standing(&self) -> MutexGuard<'_, Vec<bool>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says of a connection whether it stands; whether that is news.
+fn changes(standing: &mut [bool], connection: usize, stands: bool) -> bool {
+    standing.get_mut(connection).is_some_and(|now| std::mem::replace(now, stands) != stands)
 }
 
 #[cfg(test)]
@@ -156,30 +182,50 @@ mod tests {
 
     use super::*;
 
-    fn link() -> (Link, Arc<BusEvents>) {
+    fn link(connections: usize) -> (Link, Arc<BusEvents>) {
+        let outboxes = (0..connections).map(|_| Arc::default()).collect();
         let events = Arc::new(BusEvents::register(&mut Registry::default()));
-        let link = Link::new(Arc::default(), Arc::default(), Arc::default(), Arc::clone(&events));
+        let link = Link::new(outboxes, Arc::default(), Arc::default(), Arc::clone(&events));
         (link, events)
     }
 
     #[test]
     fn what_the_client_drops_is_counted() {
-        let (link, events) = link();
+        let (link, events) = link(1);
         for _ in 0..3 {
-            link.event(&Event::SlowConsumer(1));
+            link.event(0, &Event::SlowConsumer(1));
         }
         assert_eq!(events.dropped_count(DroppedBecause::SlowConsumer), 3);
     }
 
     #[test]
     fn a_lost_event_is_made_up_for() {
-        let (link, events) = link();
+        let (link, events) = link(1);
         assert_eq!(link.state(), BusState::Connecting);
-        link.reconcile(&State::Connected);
-        link.event(&Event::Connected);
+        link.reconcile(0, &State::Connected);
+        link.event(0, &Event::Connected);
         assert_eq!(link.state(), BusState::Connected);
         assert_eq!(events.connect_count(), 1, "one connection is counted once");
-        link.reconcile(&State::Disconnected);
+        link.reconcile(0, &State::Disconnected);
         assert!(matches!(link.state(), BusState::Away(_)));
+    }
+
+    #[test]
+    fn it_is_connected_while_all_connections_stand() {
+        let (link, events) = link(2);
+        link.event(0, &Event::Connected);
+        assert_eq!(link.state(), BusState::Connecting, "the other has never stood");
+        assert!(link.is_standing(0) && !link.is_standing(1));
+        link.event(1, &Event::Connected);
+        assert_eq!(link.state(), BusState::Connected);
+        link.event(0, &Event::Disconnected);
+        let BusState::Away(before) = link.state() else { panic!("one is away") };
+        link.event(1, &Event::Disconnected);
+        link.event(0, &Event::Connected);
+        let BusState::Away(since) = link.state() else { panic!("the other is away") };
+        assert!(since >= before, "it is away since the first one went");
+        link.event(1, &Event::Connected);
+        assert_eq!(link.state(), BusState::Connected);
+        assert_eq!(events.connect_count(), 4);
     }
 }

@@ -1,5 +1,6 @@
-//! What waits to be written to the connection, held here or handed to the NATS client, bounded in bytes; and how much of
-//! what was written NATS has confirmed, so that a broken connection tells how many messages it may have cost.
+//! What waits to be written to one connection, held here or handed to the NATS client, bounded in bytes over all
+//! connections; and how much of what was written NATS has confirmed, so that a broken connection tells how many messages
+//! it may have cost.
 //!
 //! The client's own queue is bounded in messages only. Here each payload carries its share of the byte budget, and
 //! gives it back when the client drops it after writing.
@@ -11,13 +12,19 @@ use std::sync::{
 
 use bytes::Bytes;
 
-/// Bytes that may wait for the connection: what a gateway holds at most for a NATS that is away.
+/// Bytes that may wait for all connections: what a gateway holds at most for a NATS that is away.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+
+/// The bytes that wait for all connections of a gateway.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    waiting_bytes: AtomicUsize,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting_bytes: AtomicUsize,
+    budget: Arc<Budget>,
     waiting_messages: AtomicU64,
     published: AtomicU64,
     confirmed: AtomicU64,
@@ -37,16 +44,22 @@ impl AsRef<[u8]> for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.outbox.waiting_bytes.fetch_sub(self.payload.len(), Ordering::AcqRel);
+        self.outbox.budget.waiting_bytes.fetch_sub(self.payload.len(), Ordering::AcqRel);
         self.outbox.waiting_messages.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Outbox {
-    /// Copies the payload into the budget, or tells that it is spent. One message always fits into an empty outbox.
+    /// The outbox of one connection of a gateway.
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, ..Self::default() }
+    }
+
+    /// Copies the payload into the budget, or tells that it is spent. One message always fits while none waits.
     pub(super) fn hold(self: &Arc<Self>, payload: &[u8]) -> Option<Bytes> {
         let size = payload.len();
-        self.waiting_bytes
+        self.budget
+            .waiting_bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
                 (now == 0 || now + size <= MAX_WAITING_BYTES).then_some(now + size)
             })
@@ -98,9 +111,13 @@ mod tests {
         let held = outbox.hold(b"x").unwrap();
         let copy = held.clone();
         drop(held);
-        assert_eq!(outbox.waiting_bytes.load(Ordering::Acquire), 1, "the client still has it");
+        assert_eq!(
+            outbox.budget.waiting_bytes.load(Ordering::Acquire),
+            1,
+            "the client still has it"
+        );
         drop(copy);
-        assert_eq!(outbox.waiting_bytes.load(Ordering::Acquire), 0);
+        assert_eq!(outbox.budget.waiting_bytes.load(Ordering::Acquire), 0);
     }
 
     #[test]

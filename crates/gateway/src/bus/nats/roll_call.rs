@@ -4,16 +4,23 @@
 //! get; so after an outage it waits for those that it heard before. Each asks for the others' reports when its
 //! connection stands, and who is asked answers at once. Only an answer counts, or another's question: a server that was
 //! frozen still hands out what was written to it on connections that are gone.
+//!
+//! A gateway with several connections neither asks nor answers before each of them has carried a round trip: what it
+//! says on one of them tells nothing of the subscriptions on the others.
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+
+use super::echo::Echo;
 
 /// Who was heard within this time before the connection broke is awaited. A frozen server is noticed only after 9 s, and
 /// nobody is heard in that time.
@@ -24,6 +31,8 @@ const RECENT: Duration = Duration::from_secs(20);
 pub struct RollCall {
     gateways: watch::Sender<Gateways>,
     begun: Notify,
+    /// Of this gateway's connections.
+    echoes: Vec<Arc<Echo>>,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +44,23 @@ struct Gateways {
 }
 
 impl RollCall {
+    /// The roll call of a gateway with connections that have these echoes.
+    pub(super) fn new(echoes: Vec<Arc<Echo>>) -> Self {
+        Self { echoes, ..Self::default() }
+    }
+
+    /// Waits until each of this gateway's connections has carried a round trip: then NATS has all its subscriptions. With
+    /// one connection there is nothing to wait for, as what is said on it stands behind them. False when the bus ends.
+    pub async fn proven(&self) -> bool {
+        if self.echoes.len() < 2 {
+            return true;
+        }
+        join_all(self.echoes.iter().map(|echo| echo.round_trip()))
+            .await
+            .into_iter()
+            .all(|came| came)
+    }
+
     /// A gateway that serves was heard; `back` says that it spoke after the connection stood again.
     pub fn heard(&self, gateway: &str, back: bool) {
         self.gateways.send_if_modified(|gateways| {
@@ -51,17 +77,17 @@ impl RollCall {
         });
     }
 
-    /// Waits until the connection has come back: the others are to be asked.
+    /// Waits until all connections have come back: the others are to be asked.
     pub async fn begun(&self) {
         self.begun.notified().await;
     }
 
-    /// The connection stands.
+    /// All connections stand.
     pub(super) fn begin(&self) {
         self.begun.notify_one();
     }
 
-    /// The connection broke: who was heard lately is missing until it is back.
+    /// A connection broke: who was heard lately is missing until it is back.
     pub(super) fn broke(&self) {
         self.gateways.send_modify(|gateways| {
             gateways.present.retain(|_, heard| heard.elapsed() < RECENT);

@@ -1,4 +1,4 @@
-//! The rooms that this gateway is subscribed to, one task each, and how their messages reach the sink.
+//! The rooms that one connection is subscribed to, one task each, and how their messages reach the sink.
 //!
 //! A room's task always empties the client's buffer. What the members' shards cannot take yet waits in the room's own
 //! backlog, bounded in bytes; beyond it messages are dropped and counted, here where the number is exact.
@@ -90,7 +90,7 @@ impl Subscriptions {
         };
         let task = self.tasks.spawn_on(feed.run(self.client.clone()), &self.runtime).abort_handle();
         rooms.insert(room.id(), Entry { subscribed: Arc::clone(&subscribed), task });
-        self.events.subscriptions(rooms.len());
+        self.events.subscribed();
         subscribed
     }
 
@@ -102,17 +102,17 @@ impl Subscriptions {
             && let Some(entry) = rooms.remove(&room.id())
         {
             entry.end();
-            self.events.subscriptions(rooms.len());
+            self.events.unsubscribed(1);
         }
     }
 
     /// Ends all of them.
     pub(super) fn end(&self) {
         let mut rooms = self.lock();
+        self.events.unsubscribed(rooms.len());
         for (_, entry) in rooms.drain() {
             entry.end();
         }
-        self.events.subscriptions(0);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
