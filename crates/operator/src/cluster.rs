@@ -113,22 +113,22 @@ impl Watches<'_> {
                     }
                 };
                 let config = watcher::Config::default();
-                (namespace, self.watch(api, config, changed, relisted.clone()))
+                (namespace, self.watch(api, config, slim, changed, relisted.clone()))
             })
             .collect();
         Cluster {
             rooms,
-            deployments: self.watch_owned(),
-            services: self.watch_owned(),
-            pod_disruption_budgets: self.watch_owned(),
-            service_accounts: self.watch_owned(),
-            network_policies: self.watch_owned(),
-            pods: self.watch_owned(),
+            deployments: self.watch_owned(whole),
+            services: self.watch_owned(whole),
+            pod_disruption_budgets: self.watch_owned(whole),
+            service_accounts: self.watch_owned(whole),
+            network_policies: self.watch_owned(whole),
+            pods: self.watch_owned(slim),
         }
     }
 
     /// Watches what carries the labels of this release's pools.
-    fn watch_owned<K>(&self) -> Store<K>
+    fn watch_owned<K>(&self, kept: impl FnMut(&mut K) + Send + 'static) -> Store<K>
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
             + Clone
@@ -146,13 +146,14 @@ impl Watches<'_> {
             }
         };
         let api = Api::namespaced(self.client.clone(), self.namespace);
-        self.watch(api, config, changed, || {})
+        self.watch(api, config, kept, changed, || {})
     }
 
     fn watch<K>(
         &self,
         api: Api<K>,
         config: watcher::Config,
+        kept: impl FnMut(&mut K) + Send + 'static,
         changed: impl Fn(&K) + Send + 'static,
         relisted: impl Fn() + Send + 'static,
     ) -> Store<K>
@@ -163,9 +164,7 @@ impl Watches<'_> {
         let writer = Writer::<K>::new(());
         let store = writer.as_reader();
         let stream = watcher(api, config.timeout(WATCH_SECONDS)).default_backoff();
-        // Kept by the thousand, and nobody reads them.
-        let stream = stream.modify(|object| object.managed_fields_mut().clear());
-        let stream = reflector::reflector(writer, stream);
+        let stream = reflector::reflector(writer, stream.modify(kept));
         let (events, stop) = (Arc::clone(self.events), self.stop.clone());
         self.tasks.spawn(async move {
             pin_mut!(stream);
@@ -193,6 +192,14 @@ impl Watches<'_> {
         store
     }
 }
+
+/// Leaves out who owns which field, for what is kept by the thousand.
+fn slim<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+}
+
+/// Leaves out nothing: that somebody added to an object of a pool is seen by who owns its fields.
+fn whole<K>(_: &mut K) {}
 
 impl Cluster {
     /// Waits until everything has been listed once.

@@ -178,10 +178,26 @@ impl OperatorEvents {
         self.writes.get_or_create(&KindLabel { kind }).get()
     }
 
-    /// An object is not as it was applied.
-    pub fn drifted(&self, kind: &str, name: &str) {
+    /// An object is not as it was applied; `by` are the field managers that have added to it, if any.
+    pub fn drifted(&self, kind: &str, name: &str, by: &str) {
         self.drifts.inc();
-        info!(kind, name, "somebody changed or removed an object of a pool; it is applied again");
+        let by = Some(by).filter(|by| !by.is_empty());
+        info!(
+            kind,
+            name, by, "somebody changed or removed an object of a pool; it is applied again"
+        );
+    }
+
+    /// An object has fields of others even in the answer to its apply.
+    pub fn added_to(&self, kind: &str, name: &str, by: &str) {
+        if self.is_news(format!("added {kind} {name}")) {
+            warn!(
+                kind,
+                name,
+                by,
+                "something in the way of every write, such as an admission webhook, adds to an object of a pool; it is left so"
+            );
+        }
     }
 
     /// A pool as it is wanted and as it is.

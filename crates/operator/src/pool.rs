@@ -6,6 +6,7 @@
 mod apply;
 mod children;
 mod observe;
+mod ownership;
 mod plan;
 
 use std::{
@@ -30,6 +31,8 @@ struct Memory {
     replicas: Option<u32>,
     /// By kind.
     applied: HashMap<String, apply::Applied>,
+    /// Repairs of late, by kind.
+    repairs: HashMap<String, apply::Repairs>,
     fault: Option<String>,
 }
 

@@ -1,7 +1,8 @@
 //! Writes the objects of a pool: by server-side apply, and only what is not as it should be.
 //!
 //! What the API server made of an object that was applied is remembered, reduced to the fields that were applied. The
-//! object has drifted when those fields look different now; what others add beside them is theirs.
+//! object has drifted when those fields look different now, or when others have added to what is not theirs to say
+//! ([`ownership`](super::ownership)).
 
 use std::{
     fmt::Debug,
@@ -22,6 +23,7 @@ use super::{
     Memory,
     children::{Children, name},
     observe::DELETION_COST,
+    ownership::{Additions, adopted},
     plan::{Mark, Plan},
 };
 use crate::{
@@ -35,14 +37,46 @@ const FIRST_TO_GO: &str = "-1000";
 /// How long the watch may take to show what was applied, before its absence counts.
 const LAG: Duration = Duration::from_secs(1);
 
+/// The longest wait before an object that is changed again and again is repaired once more.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// An addition that is there in the answer to so many repairs in a row was not put there by hand.
+const STUBBORN: u32 = 3;
+
+/// How long an object must have been left alone for its repairs to be forgotten.
+const PEACE: Duration = Duration::from_secs(600);
+
 /// An object as it was applied.
 #[derive(Debug, Clone)]
 pub(super) struct Applied {
     desired: Value,
     /// The same fields in the API server's answer.
     made: Value,
+    /// What there is of others' all the same, because something adds it to whatever is written.
+    additions: Additions,
     version: Option<u64>,
     at: Instant,
+}
+
+/// Repairs of an object. Whoever changes it without end finds the operator ever more patient, instead of a race.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Repairs {
+    count: u32,
+    last: Instant,
+}
+
+impl Repairs {
+    /// Whether the next repair is due.
+    fn are_due(self, now: Instant) -> bool {
+        let doubled = Duration::from_secs(1).saturating_mul(1 << (self.count - 1).min(10));
+        now.duration_since(self.last) >= doubled.min(LONGEST_WAIT)
+    }
+
+    /// With one more.
+    fn after(before: Option<Self>, now: Instant) -> Self {
+        let before = before.filter(|repairs| now.duration_since(repairs.last) < PEACE);
+        Self { count: before.map_or(0, |repairs| repairs.count).saturating_add(1), last: now }
+    }
 }
 
 pub(super) async fn apply(
@@ -115,29 +149,67 @@ where
     let name = desired.name_any();
     let json = serde_json::to_value(desired)?;
     let seen = store.get(&ObjectRef::new(&name).within(&context.namespace));
+    let added = seen.as_deref().map(additions).unwrap_or_default();
     if let Some(applied) = memory.applied.get(&kind).filter(|applied| applied.desired == json) {
         let as_applied = match &seen {
             None => applied.at.elapsed() < LAG,
             Some(seen) if version(&**seen) < applied.version => true,
-            Some(seen) => project(&json, &serde_json::to_value(&**seen)?) == applied.made,
+            Some(seen) => {
+                added == applied.additions
+                    && project(&json, &serde_json::to_value(&**seen)?) == applied.made
+            }
         };
-        if as_applied {
+        let now = Instant::now();
+        let repairs = memory.repairs.get(&kind).copied();
+        if as_applied || repairs.is_some_and(|repairs| !repairs.are_due(now)) {
             return Ok(());
         }
-        context.events.drifted(&kind, &name);
+        context.events.drifted(&kind, &name, &added.managers());
+        memory.repairs.insert(kind.clone(), Repairs::after(repairs, now));
     }
     let api: Api<K> = Api::namespaced(context.client(), &context.namespace);
+    if let Some(seen) = seen.filter(|_| !added.is_empty()) {
+        adopt(context, &api, &*seen).await?;
+    }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let made = context.in_time(api.patch(&name, &parameters, &Patch::Apply(desired))).await?;
     context.events.wrote("pool");
+    let mut additions = additions(&made);
+    if memory.repairs.get(&kind).is_none_or(|repairs| repairs.count < STUBBORN) {
+        additions = Additions::default();
+    } else if !additions.is_empty() {
+        context.events.added_to(&kind, &name, &additions.managers());
+    }
     let applied = Applied {
         made: project(&json, &serde_json::to_value(&made)?),
+        additions,
         desired: json,
         version: version(&made),
         at: Instant::now(),
     };
     memory.applied.insert(kind, applied);
     Ok(())
+}
+
+/// Makes the operator the owner of what others have added to the very version that was seen.
+async fn adopt<K>(context: &Context, api: &Api<K>, seen: &K) -> Result<(), ReconcileError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let entries = seen.meta().managed_fields.as_deref().unwrap_or_default();
+    let patch = json!({"metadata": {
+        "resourceVersion": seen.meta().resource_version,
+        "managedFields": adopted(entries, &K::api_version(&())),
+    }});
+    let parameters =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    context.in_time(api.patch(&seen.name_any(), &parameters, &Patch::Merge(&patch))).await?;
+    context.events.wrote("pool");
+    Ok(())
+}
+
+fn additions<K: Resource>(object: &K) -> Additions {
+    Additions::of(object.meta().managed_fields.as_deref().unwrap_or_default())
 }
 
 async fn delete<K>(context: &Context, store: &Store<K>, name: &str) -> Result<(), ReconcileError>
@@ -211,6 +283,23 @@ fn project(shape: &Value, object: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_changes_an_object_without_end_is_answered_ever_more_slowly() {
+        let begun = Instant::now();
+        let (mut now, mut repairs) = (begun, Repairs::after(None, begun));
+        let mut count = 1;
+        while now - begun < Duration::from_secs(3600) {
+            now += Duration::from_millis(100);
+            if repairs.are_due(now) {
+                repairs = Repairs::after(Some(repairs), now);
+                count += 1;
+            }
+        }
+        assert!((50..80).contains(&count), "{count} repairs in an hour");
+        let later = Repairs::after(Some(repairs), now + PEACE);
+        assert!(later.are_due(now + PEACE + Duration::from_secs(1)), "and forgotten in peace");
+    }
 
     #[test]
     fn a_projection_has_the_fields_of_the_shape_and_the_values_of_the_object() {
