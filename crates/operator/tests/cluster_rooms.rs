@@ -24,10 +24,11 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
 
     let first = world.gateway("first", "default").await;
     let mut second = world.gateway("second", "default").await;
-    let both = |s: &hubbub_api::kubernetes::ChatRoomStatus| s.gateways.programmed == 2;
+    let both =
+        |s: &hubbub_api::kubernetes::ChatRoomStatus| s.gateways.is_some_and(|g| g.programmed == 2);
     let status = world.status_until("lobby", "both run it", both).await;
     assert!(is(&status, "Ready", "True"), "{status:#?}");
-    assert_eq!(status.gateways.ready, 2);
+    assert_eq!(status.gateways.unwrap().ready, 2);
     assert_eq!(status.observed_generation, Some(1));
 
     let alice = Member::join(first.listen(), "/rooms/demo/lobby", None).await.unwrap();
@@ -37,7 +38,7 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
         bob.texts().contains(&"hello".to_owned())
     })
     .await;
-    world.status_until("lobby", "two members are told", |s| s.connections == 2).await;
+    world.status_until("lobby", "two members are told", |s| s.connections == Some(2)).await;
 
     let table = world.kubectl().run(&["get", "room", "-n", DEMO]).await;
     let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();

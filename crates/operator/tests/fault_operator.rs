@@ -123,12 +123,14 @@ async fn while_nats_is_away_rooms_are_told_to_be_unknown_and_changes_wait() {
         .status_until("lobby", "it is unknown", |s| because(s, "Programmed", "NatsUnavailable"))
         .await;
     assert!(is(&status, "Ready", "Unknown") && is(&status, "Accepted", "True"), "{status:#?}");
+    assert_eq!((status.gateways, status.connections), (None, None), "nobody can tell");
     world.patch_room("lobby", json!({"spec": {"limits": {"burst": 7}}})).await;
     world.nats.start_again().await;
     let told = |s: &hubbub_api::kubernetes::ChatRoomStatus| {
         s.observed_generation == Some(2) && is(s, "Ready", "True")
     };
-    world.status_until("lobby", "the change is programmed", told).await;
+    let status = world.status_until("lobby", "the change is programmed", told).await;
+    assert_eq!(status.gateways.map(|counts| counts.ready), Some(1), "{status:#?}");
     assert_eq!(world.policy("lobby").await.unwrap().limits.burst, 7);
 
     let context = nats::jetstream::new(world.nats.client().await);

@@ -109,10 +109,12 @@ pub struct ChatRoomStatus {
     pub observed_generation: Option<i64>,
     /// The path at which members join, on any gateway of the pool.
     pub path: String,
-    /// The gateways of the room's pool.
-    pub gateways: GatewayCounts,
-    /// Members of the room, over all gateways; at most 30 s old.
-    pub connections: u64,
+    /// The gateways of the room's pool. Missing while the operator cannot hear them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<GatewayCounts>,
+    /// Members of the room, over all gateways; at most 30 s old. Missing while the operator cannot hear gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
     /// Accepted, Programmed and Ready; and Paused while the room is.
     #[schemars(schema_with = "definition::conditions")]
     pub conditions: Vec<Condition>,

@@ -58,12 +58,15 @@ impl Observed {
     pub(super) fn of(context: &Context, key: &RoomKey) -> Self {
         let now = Instant::now();
         let seen = context.cluster.room(key);
-        let pool = match &seen {
-            Seen::Room(room) => room.spec.gateways.pool.clone(),
-            Seen::Gone | Seen::Unreadable { .. } => String::new(),
+        let entry = context.bucket.entry(&key.policy_key());
+        let pool = match (&seen, &entry.policy) {
+            (Seen::Room(room), _) => room.spec.gateways.pool.clone(),
+            // What was published last is still served.
+            (Seen::Gone | Seen::Unreadable { .. }, Some(policy)) => policy.pool.clone(),
+            (Seen::Gone | Seen::Unreadable { .. }, None) => String::new(),
         };
         Self {
-            entry: context.bucket.entry(&key.policy_key()),
+            entry,
             bucket_read: context.bucket.is_read() && context.bucket.is_connected(),
             hearing: context.reports.hearing(now),
             connections: context.reports.connections(&key.path()),

@@ -81,6 +81,7 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
         Verdict::Pause => paused(&before, &observed),
         Verdict::Serve(_) | Verdict::Refuse(..) => {
             let accepted = accepted(&verdict);
+            let told = counters(&observed, &before, counts);
             let programmed = programmed(&observed, &before, &verdict, &published, counts);
             let ready = ready(&accepted, &programmed);
             let findings = [accepted, programmed, ready];
@@ -88,8 +89,8 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
             ChatRoomStatus {
                 observed_generation: generation,
                 path: format!("/rooms/{}", observed.key.path()),
-                gateways: counts,
-                connections: observed.connections,
+                gateways: told.0,
+                connections: told.1,
                 conditions: findings.into_iter().map(date).collect(),
             }
         }
@@ -116,6 +117,26 @@ fn before(observed: &Observed) -> Option<ChatRoomStatus> {
             _ => Some(room.status.clone().unwrap_or_default()),
         },
     }
+}
+
+/// The counters that can be answered for. Who has just begun to listen has not heard everybody, so less than was told
+/// before is not told; and who has heard nothing for long does not know.
+fn counters(
+    observed: &Observed,
+    before: &ChatRoomStatus,
+    counts: GatewayCounts,
+) -> (Option<GatewayCounts>, Option<u64>) {
+    match observed.hearing {
+        Hearing::Clear => (Some(counts), Some(observed.connections)),
+        Hearing::Listening if has_heard_all(before, counts) => (Some(counts), before.connections),
+        Hearing::Away(away) if away >= AWAY_GRACE => (None, None),
+        Hearing::Listening | Hearing::Away(_) => (before.gateways, before.connections),
+    }
+}
+
+/// Whether as many gateways have been heard as were told before, and any at all.
+fn has_heard_all(before: &ChatRoomStatus, counts: GatewayCounts) -> bool {
+    counts.ready >= before.gateways.map_or(1, |before| before.ready.max(1))
 }
 
 fn accepted(verdict: &Verdict) -> Finding {
@@ -183,6 +204,9 @@ fn programmed(
         return as_before();
     }
     let GatewayCounts { ready, programmed } = counts;
+    if observed.hearing == Hearing::Listening && !has_heard_all(before, counts) {
+        return as_before();
+    }
     if ready > 0 && programmed == ready {
         let message = format!("every serving gateway of pool {pool} runs generation {generation}");
         return finding(Truth::True, Reason::Programmed, message);

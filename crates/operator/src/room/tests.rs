@@ -211,6 +211,51 @@ fn conditions_tell_what_is() {
 }
 
 #[test]
+fn counters_that_are_not_known_are_not_told() {
+    let mut observed = settled();
+    let counts = |observed: &Observed| {
+        let status = told(observed).0;
+        (status.gateways.map(|counts| counts.ready), status.connections)
+    };
+    assert_eq!(counts(&observed), (Some(2), Some(5)));
+    // A new leader, or NATS back after an outage: one gateway of two has been heard.
+    observed.hearing = Hearing::Listening;
+    (observed.serving, observed.connections) = (Vec::new(), 0);
+    assert_eq!(counts(&observed), (Some(2), Some(5)), "as it was told last");
+    assert_eq!(told(&observed).1, When::Never);
+    observed.serving.push(6);
+    assert_eq!(counts(&observed), (Some(2), Some(5)));
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("True", "Programmed"));
+    observed.serving.extend([7, 8]);
+    assert_eq!(counts(&observed).0, Some(3), "more than that may be told at once");
+    observed.hearing = Hearing::Away(Duration::from_secs(14));
+    observed.serving.clear();
+    assert_eq!(counts(&observed), (Some(2), Some(5)));
+    observed.hearing = Hearing::Away(Duration::from_secs(15));
+    assert_eq!(counts(&observed), (None, None), "away for long");
+    let (status, _) = told(&observed);
+    edit(&mut observed, |room| room.status = Some(status));
+    observed.hearing = Hearing::Listening;
+    assert_eq!(counts(&observed), (None, None), "back, and nobody heard yet");
+    observed.hearing = Hearing::Clear;
+    assert_eq!(counts(&observed), (Some(0), Some(0)), "nobody is there");
+}
+
+#[test]
+fn part_of_the_gateways_does_not_speak_for_all() {
+    let mut observed = settled();
+    observed.serving = vec![7, 6];
+    let (status, _) = told(&observed);
+    assert_eq!(reason(&status, "Programmed"), pair("False", "Propagating"));
+    edit(&mut observed, |room| room.status = Some(status));
+    observed.hearing = Hearing::Listening;
+    observed.serving = vec![7];
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("False", "Propagating"));
+    observed.serving = vec![7, 7];
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("True", "Programmed"));
+}
+
+#[test]
 fn a_broken_rule_is_told_and_what_was_in_force_stays() {
     let mut observed = settled();
     edit(&mut observed, |room| {
