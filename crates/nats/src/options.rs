@@ -150,6 +150,12 @@ impl NatsOptions {
             if server.host().is_empty() {
                 return Err(wrong("no host".to_owned()));
             }
+            // Such as of a URL whose colon was forgotten: its host would be `nats`.
+            let url = server.clone().into_inner();
+            if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some()
+            {
+                return Err(wrong("something follows the host".to_owned()));
+            }
             servers.push(server);
         }
         if servers.is_empty() { Err(NatsOptionsError::NoServer) } else { Ok(servers) }
@@ -310,6 +316,10 @@ mod tests {
     fn what_cannot_work_is_told_with_its_remedy() {
         assert!(fault(&NatsOptions::new(" , ", "gw")).contains("nats://127.0.0.1:4222"));
         assert!(fault(&NatsOptions::new("http://x", "gw")).contains("write nats://host:port"));
+        for url in ["nats//h:4222", "nats:/h", "nats://h/a", "nats://h?a", "nats://h:70000"] {
+            let fault = fault(&NatsOptions::new(url, "gw"));
+            assert!(fault.contains("write nats://host:port"), "{url}: {fault}");
+        }
         let one = NatsOptions { user: Some("ann".into()), ..options() };
         assert_eq!(fault(&one), "a NATS user is given without its password: give both or neither");
         let two = NatsOptions { token: Some("t".into()), nkey_seed: Some("f".into()), ..options() };

@@ -25,7 +25,10 @@ use nats::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::fence::{Fence, Fenced};
+use crate::{
+    error::in_words,
+    fence::{Fence, Fenced},
+};
 
 /// How long one write may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
@@ -205,7 +208,7 @@ impl Bucket {
         let context = jetstream::new(self.client.clone());
         let store = self.open(&context).await?;
         let info = store.stream.cached_info().clone();
-        let mut watch = pin!(store.watch_with_history(">").await.map_err(|e| e.to_string())?);
+        let mut watch = pin!(store.watch_with_history(">").await.map_err(|e| in_words(&e))?);
         let mut read = HashMap::new();
         // An empty bucket shows nothing at all, not even that it is empty.
         let mut listed = info.state.messages == 0;
@@ -217,7 +220,7 @@ impl Bucket {
         loop {
             tokio::select! {
                 entry = watch.next() => {
-                    let entry = entry.ok_or("the watch ended")?.map_err(|error| error.to_string())?;
+                    let entry = entry.ok_or("the watch ended")?.map_err(|error| in_words(&error))?;
                     let (key, last) = (entry.key.clone(), entry.seen_current);
                     let shown = shown(&entry);
                     if listed {
@@ -309,7 +312,7 @@ fn failure(error: &UpdateError) -> BucketError {
     match error.kind() {
         UpdateErrorKind::WrongLastRevision => BucketError::Raced,
         UpdateErrorKind::TimedOut => BucketError::Away,
-        _ => BucketError::Refused(error.to_string()),
+        _ => BucketError::Refused(in_words(error)),
     }
 }
 

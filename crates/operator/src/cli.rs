@@ -39,8 +39,12 @@ pub enum Command {
     Crd,
 }
 
+/// What the flag that is shared with the gateway says in its help there is not so here.
+const NATS_HELP: &str = "NATS servers, as nats://host:4222 or tls://host, with commas between; gateways are told of rooms over them";
+
 /// The flags of a running operator.
 #[derive(Debug, Args)]
+#[command(mut_arg("url", |nats| nats.help(NATS_HELP)))]
 pub struct Run {
     /// The file of settings: how the gateways of each pool are built
     #[arg(long, env = "HUBBUB_CONFIG", value_name = "FILE")]

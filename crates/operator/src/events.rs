@@ -14,7 +14,10 @@ use prometheus_client::{
 };
 use tracing::{debug, error, info, warn};
 
-use crate::{context::Key, error::ReconcileError};
+use crate::{
+    context::Key,
+    error::{ReconcileError, in_words},
+};
 
 /// How often the same trouble is logged.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
@@ -154,9 +157,11 @@ impl OperatorEvents {
         self.durations.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
         match error {
             None => {}
-            Some(error) if error.is_race() => debug!(kind, name, %error, "to be looked at again"),
+            Some(error) if error.is_race() => {
+                debug!(kind, name, error = in_words(error), "to be looked at again");
+            }
             Some(error) if self.is_news(format!("{kind} {name} {outcome}")) => {
-                warn!(kind, name, outcome, %error, "not done; it is tried again");
+                warn!(kind, name, outcome, error = in_words(error), "not done; it is tried again");
             }
             Some(_) => {}
         }
@@ -269,7 +274,7 @@ impl OperatorEvents {
                 "the resource ChatRoom is not defined here: kubectl apply -f manifests/crds/chatrooms.yaml"
             );
         } else {
-            warn!(kind, %error, "a watch failed; it is begun anew");
+            warn!(kind, error = in_words(error), "a watch failed; it is begun anew");
         }
     }
 
@@ -277,7 +282,10 @@ impl OperatorEvents {
     pub fn lease_failed(&self, error: &kube::Error) {
         self.lease_failures.inc();
         if self.is_news("lease".to_owned()) {
-            warn!(%error, "the lease could not be taken or renewed; it is tried again");
+            warn!(
+                error = in_words(error),
+                "the lease could not be taken or renewed; it is tried again"
+            );
         }
     }
 

@@ -6,11 +6,23 @@ use anyhow::Context as _;
 use hubbub_operator::{
     cli::{Cli, Command, Run},
     definition,
-    operator::{Config, Operator},
+    error::in_words,
+    operator::{Config, Operator, StartError},
     settings::Settings,
     signals,
 };
 use hubbub_program::Signals;
+
+/// The exit code for what no restart mends, as clap's for a wrong command line.
+const WRONG_CONFIGURATION: u8 = 2;
+
+/// Why the program ends without success.
+enum Failure {
+    /// What it was told cannot work.
+    Configuration(anyhow::Error),
+    /// Something failed that may not fail the next time.
+    Running(anyhow::Error),
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,21 +31,31 @@ async fn main() -> ExitCode {
         None => run(cli.run).await,
         Some(Command::Crd) => print_definition(),
     };
-    ended.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "hubbub-operator: {error:#}");
-        ExitCode::FAILURE
+    ended.unwrap_or_else(|failure| {
+        let (Failure::Configuration(error) | Failure::Running(error)) = &failure;
+        let _ = writeln!(std::io::stderr(), "hubbub-operator: {}", in_words(&**error));
+        match failure {
+            Failure::Configuration(_) => ExitCode::from(WRONG_CONFIGURATION),
+            Failure::Running(_) => ExitCode::FAILURE,
+        }
     })
 }
 
-fn print_definition() -> anyhow::Result<ExitCode> {
-    std::io::stdout().write_all(definition::yaml()?.as_bytes())?;
+fn print_definition() -> Result<ExitCode, Failure> {
+    let yaml = definition::yaml().map_err(|error| Failure::Running(error.into()))?;
+    let printed = std::io::stdout().write_all(yaml.as_bytes());
+    printed.map_err(|error| Failure::Running(error.into()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(flags: Run) -> anyhow::Result<ExitCode> {
-    flags.log.init()?;
-    let heard = Signals::listen().context("cannot listen for signals")?;
-    let operator = Operator::start(config(flags).await?).await?;
+async fn run(flags: Run) -> Result<ExitCode, Failure> {
+    flags.log.init().map_err(|error| Failure::Configuration(error.into()))?;
+    let heard = Signals::listen().context("cannot listen for signals").map_err(Failure::Running)?;
+    let config = config(flags).await.map_err(Failure::Configuration)?;
+    let operator = Operator::start(config).await.map_err(|error| match error {
+        StartError::NatsOptions(_) => Failure::Configuration(error.into()),
+        StartError::Listen { .. } | StartError::Nats(_) => Failure::Running(error.into()),
+    })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         admin = %operator.admin_address(),
@@ -43,7 +65,7 @@ async fn run(flags: Run) -> anyhow::Result<ExitCode> {
     tokio::select! {
         ended = operator.run() => {
             // Whoever lost the lease must not go on: it is started again, and waits.
-            ended?;
+            ended.map_err(|lost| Failure::Running(lost.into()))?;
             Ok(ExitCode::SUCCESS)
         }
         code = signals::second(heard, &stop) => Ok(ExitCode::from(code)),

@@ -7,7 +7,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use crate::{events::OperatorEvents, room::RoomKey};
+use crate::{error::in_words, events::OperatorEvents, room::RoomKey};
 
 /// The longest note that the API server takes.
 const MAX_NOTE: usize = 1024;
@@ -102,7 +102,7 @@ impl Notices {
         };
         match tokio::time::timeout(LIMIT, self.recorder.publish(&event, &reference)).await {
             Ok(Ok(())) => self.events.wrote("event"),
-            Ok(Err(error)) => self.events.notice_failed(&room.path(), &error.to_string()),
+            Ok(Err(error)) => self.events.notice_failed(&room.path(), &in_words(&error)),
             Err(_) => self.events.notice_failed(&room.path(), "no answer in time"),
         }
     }

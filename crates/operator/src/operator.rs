@@ -92,7 +92,7 @@ pub enum StartError {
     #[error(transparent)]
     NatsOptions(#[from] NatsOptionsError),
     /// The client could not be made.
-    #[error("the NATS client cannot be started: {0}")]
+    #[error("the NATS client cannot be started")]
     Nats(#[from] nats::ConnectError),
 }
 

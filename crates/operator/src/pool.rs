@@ -15,7 +15,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{context::Context, error::ReconcileError, reports::PERIOD, scaling::Scaler};
+use crate::{
+    context::Context,
+    error::{ReconcileError, in_words},
+    reports::PERIOD,
+    scaling::Scaler,
+};
 
 pub use children::{MANAGER, name, owned_by};
 
@@ -77,7 +82,7 @@ pub async fn reconcile(context: &Context, pool: &str) -> Result<Option<Duration>
     let done = apply::apply(context, pool, plan, &mut memory).await;
     let fault = match &done {
         Ok(()) => observed.fault,
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(in_words(error)),
     };
     let changed = memory.fault != fault;
     memory.fault = fault;

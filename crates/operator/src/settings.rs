@@ -3,7 +3,13 @@
 //! What a pool does not say it takes from the pool `default`, and what that does not say from here. A room may name a pool
 //! that the file does not; it is built as `default` is. Keys that are not known are refused, with the nearest that is.
 
-use std::{collections::BTreeMap, path::Path};
+mod check;
+mod quantity;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use hubbub_api::{WireDuration, is_dns_label, names::DEFAULT_POOL, nearest, rules::MAX_GATEWAYS};
 use k8s_openapi::api::{
@@ -19,15 +25,23 @@ const DEFAULT_MIN: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("the settings {file} cannot be read: {source}")]
+    #[error("the settings {} cannot be read", file.display())]
     File {
         /// Its name.
-        file: String,
+        file: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
-    /// The file is not of this shape.
-    #[error("the settings are not in order, line {line}: {fault}")]
+    /// What it says cannot be used.
+    #[error("the settings {} are not in order", file.display())]
+    Content {
+        /// Its name.
+        file: PathBuf,
+        /// What is wrong.
+        source: Box<SettingsError>,
+    },
+    /// The text is not of this shape.
+    #[error("line {line}: {fault}")]
     Shape {
         /// The line, from 1; 0 if it is not known.
         line: u64,
@@ -35,7 +49,7 @@ pub enum SettingsError {
         fault: String,
     },
     /// A value cannot work.
-    #[error("the settings are not in order: {field}: {fault}")]
+    #[error("{field}: {fault}")]
     Value {
         /// The path of the field.
         field: String,
@@ -238,9 +252,11 @@ impl Settings {
     ///
     /// [`SettingsError`], each with its remedy.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let file = || path.to_owned();
         let text = std::fs::read_to_string(path)
-            .map_err(|source| SettingsError::File { file: path.display().to_string(), source })?;
+            .map_err(|source| SettingsError::File { file: file(), source })?;
         Self::parse(&text)
+            .map_err(|source| SettingsError::Content { file: file(), source: source.into() })
     }
 
     /// Reads the text of a file.
@@ -250,9 +266,7 @@ impl Settings {
     /// [`SettingsError`], each with its remedy.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let file: File = serde_yaml::from_str(text).map_err(|error| shape(&error))?;
-        if file.nats.url.trim().is_empty() {
-            return Err(wrong("nats.url", "name the NATS servers, such as nats://nats:4222"));
-        }
+        check::nats(&file.nats)?;
         let base = file.pools.get(DEFAULT_POOL).cloned().unwrap_or_default();
         let default = resolve(DEFAULT_POOL, PoolFile::default(), &base)?;
         let default = PoolSettings { min: base.min.unwrap_or(DEFAULT_MIN), ..default };
@@ -312,6 +326,15 @@ fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, 
             return Err(wrong(&field(name), &format!("must be at most {MAX_GATEWAYS} gateways")));
         }
     }
+    check::resources(&field("resources"), &settings.resources)?;
+    if settings.image.contains(char::is_whitespace) {
+        let fault =
+            format!("{:?} is not the name of an image: it has white space in it", settings.image);
+        return Err(wrong(&field("image"), &fault));
+    }
+    if settings.service.port == 0 {
+        return Err(wrong(&field("service.port"), "must be 1 to 65535, such as 80"));
+    }
     let Drain { settle, window, deadline } = settings.drain;
     let least = WireDuration::from(*settle + *window);
     if deadline < least {
@@ -320,26 +343,17 @@ fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, 
         );
         return Err(wrong(&field("drain.deadline"), &fault));
     }
-    one_of(
+    check::one_of(
         &field("imagePullPolicy"),
         settings.image_pull_policy.as_deref(),
         &["Always", "IfNotPresent", "Never"],
     )?;
-    one_of(
+    check::one_of(
         &field("service.type"),
         Some(&settings.service.kind),
         &["ClusterIP", "NodePort", "LoadBalancer"],
     )?;
     Ok(settings)
-}
-
-fn one_of(field: &str, value: Option<&str>, allowed: &[&str]) -> Result<(), SettingsError> {
-    match value {
-        Some(value) if !allowed.contains(&value) => {
-            Err(wrong(field, &format!("must be one of {}, not {value:?}", allowed.join(", "))))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn wrong(field: &str, fault: &str) -> SettingsError {
@@ -420,6 +434,38 @@ pools:
             ),
             ("pools: {}", "missing field `nats`"),
             ("nats: {url: ''}", "nats.url: name the NATS servers"),
+            ("nats: {url: ' , '}", "nats.url: no NATS server is named"),
+            ("nats: {url: 'http://nats'}", "nats.url: http://nats is not a NATS URL"),
+            ("nats: {url: 'nats://nats:70000'}", "write nats://host:port"),
+            ("nats: {url: 'nats//nats:4222'}", "write nats://host:port"),
+            (
+                "nats: {url: 'nats://u:p@n', credentialsSecret: {name: a, key: b}}",
+                "nats.url: the URL holds a login",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a, resources: {requests: {memory: 64MB}}}}",
+                "pools.default.resources.requests.memory: \"64MB\" is not a quantity: write such as 500m, 2, 64Mi",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a}, vip: {resources: {limits: {cpu: -1}}}}",
+                "pools.vip.resources.limits.cpu: \"-1\" is not a quantity",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a, resources: {limits: {memroy: 1Gi}}}}",
+                "pools.default.resources.limits.memroy: is not a resource: did you mean memory?",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a, resources: {requests: {cpu: 2}, limits: {cpu: 500m}}}}",
+                "resources.requests.cpu: 2 is more than the limit, 500m",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: 'a b'}}",
+                "pools.default.image: \"a b\" is not the name of an image",
+            ),
+            (
+                "nats: {url: x}\npools: {default: {image: a, service: {port: 0}}}",
+                "pools.default.service.port: must be 1 to 65535",
+            ),
             ("nats: {url: x}", "pools.default.image: is missing"),
             (
                 "nats: {url: x}\npools: {default: {image: a, min: 501}}",
