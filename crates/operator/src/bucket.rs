@@ -10,7 +10,7 @@ use std::{
     ops::Bound,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt as _;
@@ -36,6 +36,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// The wait before the bucket is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long the bucket must have been in trouble before people are told.
+const TROUBLE_GRACE: Duration = Duration::from_secs(10);
+
 /// How often the bucket is compared with the mirror, for what no watch tells.
 const AUDIT: Duration = Duration::from_secs(3);
 
@@ -45,6 +48,11 @@ pub enum BucketError {
     /// NATS cannot be reached, or the bucket has not been read yet.
     #[error("the policies in NATS cannot be reached")]
     Away,
+    /// NATS is there, but the bucket cannot be used.
+    #[error(
+        "the policies in NATS cannot be used ({0}): JetStream must be on, and the operator's login be allowed to use it"
+    )]
+    Unusable(String),
     /// The key was written by somebody else meanwhile; the mirror will show it.
     #[error("the policy was changed by somebody else; it is compared again")]
     Raced,
@@ -85,6 +93,16 @@ struct Mirror {
     revisions: BTreeMap<u64, String>,
     /// There while the bucket is followed and has been read whole.
     store: Option<Store>,
+    /// Why it could not be followed the last time, and since when there was trouble without a break.
+    trouble: Option<(String, Instant)>,
+}
+
+impl Mirror {
+    fn fail(&mut self, trouble: &str, connected: bool) {
+        self.store = None;
+        let since = self.trouble.take().filter(|_| connected).map(|(_, since)| since);
+        self.trouble = Some((trouble.to_owned(), since.unwrap_or_else(Instant::now)));
+    }
 }
 
 impl std::fmt::Debug for Bucket {
@@ -110,6 +128,18 @@ impl Bucket {
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.mirror().store.is_some()
+    }
+
+    /// Why nothing can be compared or written now. Only what lasts is told as trouble of the bucket: after a restart,
+    /// NATS is there some seconds before its JetStream is.
+    #[must_use]
+    pub fn unavailable(&self) -> BucketError {
+        match &self.mirror().trouble {
+            Some((trouble, since)) if self.is_connected() && since.elapsed() >= TROUBLE_GRACE => {
+                BucketError::Unusable(trouble.clone())
+            }
+            _ => BucketError::Away,
+        }
     }
 
     /// What the bucket holds for a key.
@@ -192,7 +222,7 @@ impl Bucket {
                     Err(trouble) => trouble,
                 },
             };
-            self.mirror().store = None;
+            self.mirror().fail(&trouble, self.is_connected());
             if trouble != last {
                 told(&trouble);
                 last = trouble;
@@ -278,7 +308,7 @@ impl Bucket {
         let mut mirror = self.mirror();
         keys.extend(mirror.entries.keys().filter(|key| !read.contains_key(*key)).cloned());
         let revisions = read.iter().map(|(key, entry)| (entry.revision, key.clone())).collect();
-        *mirror = Mirror { entries: read, revisions, store: Some(store) };
+        *mirror = Mirror { entries: read, revisions, store: Some(store), trouble: None };
         drop(mirror);
         keys.iter().for_each(|key| changed(key));
         // Also for those that are in no bucket yet.

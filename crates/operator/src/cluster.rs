@@ -6,7 +6,7 @@
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use futures_util::{StreamExt as _, pin_mut};
-use hubbub_api::kubernetes::{ChatRoomResource, POOL_LABEL};
+use hubbub_api::kubernetes::POOL_LABEL;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service, ServiceAccount},
@@ -15,7 +15,6 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
         reflector::{self, ObjectRef, Store, store::Writer},
@@ -28,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     context::Key,
     events::OperatorEvents,
+    guard::GuardedRoom,
     pool::owned_by,
     queue::Queue,
     room::{RoomKey, Seen},
@@ -35,9 +35,6 @@ use crate::{
 
 /// Seconds after which a watch is begun anew, and so at most the time in which a dead connection is noticed.
 const WATCH_SECONDS: u32 = 60;
-
-/// A room, or why it cannot be read.
-pub type GuardedRoom = DeserializeGuard<ChatRoomResource>;
 
 /// See the module.
 pub struct Cluster {
@@ -223,14 +220,7 @@ impl Cluster {
         let mut stores = self.rooms.iter().map(|(_, store)| store);
         match stores.find_map(|store| store.get(&reference)) {
             None => Seen::Gone,
-            Some(room) => match &room.0 {
-                Ok(room) => Seen::Room(Arc::new(room.clone())),
-                Err(invalid) => Seen::Unreadable {
-                    version: invalid.metadata.resource_version.clone(),
-                    error: invalid.error.clone(),
-                    generation: invalid.metadata.generation,
-                },
-            },
+            Some(room) => Seen::from(&*room),
         }
     }
 

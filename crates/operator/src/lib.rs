@@ -14,6 +14,7 @@ pub mod definition;
 pub mod error;
 pub mod events;
 pub mod fence;
+pub mod guard;
 pub mod lease;
 pub mod notices;
 pub mod operator;

@@ -6,9 +6,9 @@
 mod support;
 
 use hubbub_api::{kubernetes::FINALIZER, names::BUCKET};
-use hubbub_testkit::{Member, eventually};
+use hubbub_testkit::{JetStream, Member, NatsConfig, NatsServer, eventually};
 use serde_json::json;
-use support::{DEMO, World, because, dying, is, run, until};
+use support::{DEMO, World, because, condition, dying, is, run, until};
 
 /// More than the writes of one room with a pool of its own, from its beginning to its end.
 const MOST_WRITES: usize = 40;
@@ -143,13 +143,38 @@ async fn while_nats_is_away_rooms_are_told_to_be_unknown_and_changes_wait() {
     // A room that went while NATS was away takes its policy along when it is back.
     world.nats.kill9();
     world.delete_room("lobby").await;
-    assert!(
-        world.rooms().get_opt("lobby").await.unwrap().is_some(),
-        "it waits for its policy to leave"
-    );
+    let status = world
+        .status_until("lobby", "it waits for its policy to leave", |s| {
+            because(s, "Ready", "NatsUnavailable")
+        })
+        .await;
+    let told = &condition(&status, "Ready").unwrap().message;
+    assert!(told.starts_with("the room is being deleted, and waits"), "{told}");
+    until("an Event says so too", async || {
+        let events = world.kubectl().run(&["get", "events", "-n", DEMO]).await;
+        events.contains("DeletionWaits")
+    })
+    .await;
     world.nats.start_again().await;
     until("the room is gone", async || world.rooms().get_opt("lobby").await.unwrap().is_none())
         .await;
     assert!(world.policy("lobby").await.is_none(), "{DEMO}.lobby has left NATS");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_jetstream_rooms_are_told_why_they_wait() {
+    let mut world = World::start().await;
+    let config = NatsConfig { jetstream: JetStream::Off, ..NatsConfig::default() };
+    world.nats = NatsServer::start_with(config).await;
+    let operator = world.operator().await;
+    world.room("lobby", "default").await;
+    let status = world
+        .status_until("lobby", "it is unknown", |s| {
+            let ready = condition(s, "Ready").is_some_and(|c| c.message.contains("JetStream must"));
+            ready && because(s, "Programmed", "NatsUnavailable")
+        })
+        .await;
+    assert!(is(&status, "Ready", "Unknown") && is(&status, "Accepted", "True"), "{status:#?}");
     operator.stop().await;
 }

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use hubbub_api::kubernetes::ChatRoomResource;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
@@ -15,6 +14,7 @@ use crate::{
     bucket::BucketError,
     context::{Context, FIELD_MANAGER},
     error::ReconcileError,
+    guard::GuardedRoom,
 };
 
 /// What is in force now.
@@ -49,7 +49,7 @@ pub(super) async fn apply(context: &Context, plan: Plan) -> Result<Applied, Reco
         Policy::Keep if matches!(verdict, Verdict::Serve(_)) => Published::At(over),
         Policy::Keep => Published::Not,
         Policy::Hold => Published::Moving,
-        Policy::Unknown => Published::Failed(BucketError::Away),
+        Policy::Unknown => Published::Failed(context.bucket.unavailable()),
         Policy::Put(policy) => match context.bucket.put(&policy, over).await {
             Ok(revision) => {
                 context.events.wrote("policy");
@@ -58,21 +58,35 @@ pub(super) async fn apply(context: &Context, plan: Plan) -> Result<Applied, Reco
             }
             Err(error) => Published::Failed(error),
         },
-        Policy::Remove => {
-            let removed = context.bucket.remove(&key.policy_key(), over).await;
-            removed.map_err(ReconcileError::Bucket)?;
-            context.events.wrote("policy");
-            Published::Not
-        }
+        Policy::Remove => match context.bucket.remove(&key.policy_key(), over).await {
+            Ok(()) => {
+                context.events.wrote("policy");
+                Published::Not
+            }
+            Err(error) => Published::Failed(error),
+        },
     };
-    if let Finalizer::Remove(finalizers) = &finalizer {
-        if let Published::Failed(error) = published {
+    let published = match published {
+        // Nobody is there to be told, or what comes of it will be seen in a moment.
+        Published::Failed(error) if is_not_for_people(&observed.seen, &error) => {
             return Err(ReconcileError::Bucket(error));
         }
+        published => published,
+    };
+    // A room goes after its policy.
+    if let Finalizer::Remove(finalizers) = &finalizer
+        && !matches!(published, Published::Failed(_))
+    {
         set_finalizers(context, &mut observed, finalizers).await?;
     }
     context.rooms.set(&key, observed.memory.clone());
     Ok(Applied { observed, verdict, published })
+}
+
+/// Whether a failure is not to be told in the status.
+fn is_not_for_people(seen: &Seen, error: &BucketError) -> bool {
+    let passing = matches!(error, BucketError::Raced | BucketError::Fenced(_));
+    matches!(seen, Seen::Gone) || (passing && seen.is_leaving())
 }
 
 /// Sets the finalizers of the very version that was looked at. What a status is compared with is then the answer.
@@ -81,16 +95,15 @@ async fn set_finalizers(
     observed: &mut Observed,
     finalizers: &[String],
 ) -> Result<(), ReconcileError> {
-    let Seen::Room(room) = &observed.seen else { return Ok(()) };
     let RoomKey { namespace, name } = &observed.key;
-    let rooms: Api<ChatRoomResource> = Api::namespaced(context.client(), namespace);
-    let version = &room.metadata.resource_version;
+    let rooms: Api<GuardedRoom> = Api::namespaced(context.client(), namespace);
+    let version = observed.seen.version();
     let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
     let parameters =
         PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(&patch);
     match context.in_time(rooms.patch(name, &parameters, &patch)).await {
-        Ok(room) => observed.seen = Seen::Room(room.into()),
+        Ok(room) => observed.seen = Seen::from(&room),
         // Gone already, which is what was wanted, or will be seen.
         Err(ReconcileError::Api(kube::Error::Api(status))) if status.is_not_found() => {}
         Err(error) => return Err(error),

@@ -3,10 +3,15 @@
 use std::{sync::Arc, time::Instant};
 
 use hubbub_api::kubernetes::ChatRoomResource;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use super::{Memory, RoomKey};
-use crate::{bucket::Entry, context::Context, reports::Hearing};
+use crate::{
+    bucket::Entry,
+    context::Context,
+    guard::{GuardedRoom, Unreadable},
+    reports::Hearing,
+};
 
 /// A room as it is seen.
 #[derive(Debug, Clone)]
@@ -40,17 +45,43 @@ pub struct Observed {
 pub enum Seen {
     /// There is none.
     Gone,
-    /// It cannot be read: its version, and why.
-    Unreadable {
-        /// The version of the object.
-        version: Option<String>,
-        /// What is wrong with it.
-        error: String,
-        /// Its generation.
-        generation: Option<i64>,
-    },
+    /// It cannot be read.
+    Unreadable(Box<Unreadable>),
     /// It can.
     Room(Arc<ChatRoomResource>),
+}
+
+impl From<&GuardedRoom> for Seen {
+    fn from(room: &GuardedRoom) -> Self {
+        match &room.0 {
+            Ok(room) => Self::Room(Arc::clone(room)),
+            Err(unreadable) => Self::Unreadable(Box::new(unreadable.clone())),
+        }
+    }
+}
+
+impl Seen {
+    /// What can be read of any object.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&ObjectMeta> {
+        match self {
+            Self::Gone => None,
+            Self::Unreadable(unreadable) => Some(&unreadable.metadata),
+            Self::Room(room) => Some(&room.metadata),
+        }
+    }
+
+    /// The version of the object.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.metadata().and_then(|metadata| metadata.resource_version.clone())
+    }
+
+    /// Whether it is there and is to go.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.metadata().is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+    }
 }
 
 impl Observed {
@@ -62,8 +93,8 @@ impl Observed {
         let pool = match (&seen, &entry.policy) {
             (Seen::Room(room), _) => room.spec.gateways.pool.clone(),
             // What was published last is still served.
-            (Seen::Gone | Seen::Unreadable { .. }, Some(policy)) => policy.pool.clone(),
-            (Seen::Gone | Seen::Unreadable { .. }, None) => String::new(),
+            (Seen::Gone | Seen::Unreadable(_), Some(policy)) => policy.pool.clone(),
+            (Seen::Gone | Seen::Unreadable(_), None) => String::new(),
         };
         Self {
             entry,

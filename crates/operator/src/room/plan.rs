@@ -1,12 +1,10 @@
 //! What has to be written for a room. Pure: the same room at the same moment gives the same plan.
 
-use hubbub_api::{
-    RoomPolicy,
-    kubernetes::{ChatRoomResource, FINALIZER},
-};
+use hubbub_api::{RoomPolicy, kubernetes::FINALIZER};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
-    Observed, Seen,
+    Observed,
     validate::{Validated, Verdict},
 };
 
@@ -44,9 +42,9 @@ pub(super) enum Policy {
 
 pub(super) fn plan(Validated { observed, verdict }: Validated) -> Plan {
     let policy = policy(&observed, &verdict);
-    let finalizer = match (&observed.seen, &verdict) {
-        (Seen::Room(room), Verdict::Withdraw) => without(room),
-        (Seen::Room(room), Verdict::Serve(_)) => with(room),
+    let finalizer = match (observed.seen.metadata(), &verdict) {
+        (Some(metadata), Verdict::Withdraw) => without(metadata),
+        (Some(metadata), Verdict::Serve(_)) => with(metadata),
         _ => Finalizer::Keep,
     };
     Plan { observed, verdict, finalizer, policy }
@@ -75,12 +73,8 @@ fn policy(observed: &Observed, verdict: &Verdict) -> Policy {
     Policy::Put(Box::new(wanted.clone()))
 }
 
-fn finalizers(room: &ChatRoomResource) -> Vec<String> {
-    room.metadata.finalizers.clone().unwrap_or_default()
-}
-
-fn with(room: &ChatRoomResource) -> Finalizer {
-    let mut finalizers = finalizers(room);
+fn with(metadata: &ObjectMeta) -> Finalizer {
+    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
     if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         return Finalizer::Keep;
     }
@@ -88,8 +82,8 @@ fn with(room: &ChatRoomResource) -> Finalizer {
     Finalizer::Add(finalizers)
 }
 
-fn without(room: &ChatRoomResource) -> Finalizer {
-    let mut finalizers = finalizers(room);
+fn without(metadata: &ObjectMeta) -> Finalizer {
+    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
     let before = finalizers.len();
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     if finalizers.len() == before { Finalizer::Keep } else { Finalizer::Remove(finalizers) }

@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use hubbub_api::kubernetes::{
-    ChatRoomResource, ChatRoomStatus, ConditionType, GatewayCounts, Reason,
-};
+use hubbub_api::kubernetes::{ChatRoomStatus, ConditionType, GatewayCounts, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -22,6 +20,7 @@ use crate::{
     bucket::BucketError,
     context::{Context, FIELD_MANAGER},
     error::ReconcileError,
+    guard::GuardedRoom,
     notices::Notice,
     reports::{EXPIRY, Hearing},
 };
@@ -34,6 +33,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long NATS may be away before rooms are told to be unknown: a restart is over by then.
 const AWAY_GRACE: Duration = Duration::from_secs(15);
+
+/// The same for a room of which nothing has been told yet: it takes nothing back. A start is over by then.
+const FIRST_AWAY_GRACE: Duration = Duration::from_secs(3);
 
 /// What is to be told of a room.
 #[derive(Debug)]
@@ -61,11 +63,7 @@ pub(super) enum When {
 pub(super) fn status(applied: Applied) -> Option<Telling> {
     let Applied { observed, verdict, published } = applied;
     let before = before(&observed)?;
-    let generation = match &observed.seen {
-        Seen::Gone => return None,
-        Seen::Unreadable { generation, .. } => *generation,
-        Seen::Room(room) => room.metadata.generation,
-    };
+    let generation = observed.seen.metadata()?.generation;
     let revision = match &published {
         Published::At(revision) => Some(*revision),
         _ => None,
@@ -77,7 +75,10 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
         programmed: count(observed.serving.iter().filter(runs).count()),
     };
     let status = match &verdict {
-        Verdict::Withdraw => return None,
+        Verdict::Withdraw => match &published {
+            Published::Failed(error) => held_up(&before, &observed, error),
+            _ => return None,
+        },
         Verdict::Pause => paused(&before, &observed),
         Verdict::Serve(_) | Verdict::Refuse(..) => {
             let accepted = accepted(&verdict);
@@ -109,7 +110,7 @@ fn before(observed: &Observed) -> Option<ChatRoomStatus> {
     match &observed.seen {
         Seen::Gone => None,
         // Its status is not read either.
-        Seen::Unreadable { .. } => {
+        Seen::Unreadable(_) => {
             Some(written.map_or_else(ChatRoomStatus::default, |(status, _)| status.clone()))
         }
         Seen::Room(room) => match written {
@@ -180,6 +181,9 @@ fn programmed(
     };
     match published {
         Published::Failed(BucketError::Away) => {}
+        Published::Failed(error @ BucketError::Unusable(_)) => {
+            return finding(Truth::Unknown, Reason::NatsUnavailable, error.to_string());
+        }
         Published::Failed(BucketError::Raced) => return as_before(),
         Published::Failed(error) => {
             return finding(Truth::False, Reason::NotPublished, error.to_string());
@@ -193,7 +197,7 @@ fn programmed(
         Published::At(_) | Published::Not => {}
     }
     match observed.hearing {
-        Hearing::Away(away) if away >= AWAY_GRACE => {
+        Hearing::Away(away) if away >= grace(as_before().reason) => {
             let message = "the operator does not reach NATS, so it can neither publish the policy nor hear the gateways";
             return finding(Truth::Unknown, Reason::NatsUnavailable, message.to_owned());
         }
@@ -233,6 +237,11 @@ fn programmed(
     }
 }
 
+/// How long NATS may be away before that is told of a room of which this was told last.
+fn grace(told: Reason) -> Duration {
+    if told == Reason::Pending { FIRST_AWAY_GRACE } else { AWAY_GRACE }
+}
+
 /// A condition that was told before, as a finding. Only what this program knows can be kept.
 fn kept(old: &Condition) -> Option<Finding> {
     let truth = [Truth::True, Truth::False, Truth::Unknown];
@@ -249,6 +258,23 @@ fn kept(old: &Condition) -> Option<Finding> {
     ];
     let reason = reasons.into_iter().find(|reason| reason.as_str() == old.reason)?;
     Some(Finding::new(ConditionType::Programmed, truth, reason, old.message.clone()))
+}
+
+/// Everything as it was told last, but that the room goes, and what it waits for.
+fn held_up(before: &ChatRoomStatus, observed: &Observed, error: &BucketError) -> ChatRoomStatus {
+    let reason = match error {
+        BucketError::Away | BucketError::Unusable(_) => Reason::NatsUnavailable,
+        _ => Reason::NotPublished,
+    };
+    let message = format!(
+        "the room is being deleted, and waits until its policy can be taken out of NATS, so that no gateway goes on serving it: {error}"
+    );
+    let ready = Finding::new(ConditionType::Ready, Truth::Unknown, reason, message);
+    let ready = ready.dated(&before.conditions, before.observed_generation, observed.wall);
+    let mut conditions = before.conditions.clone();
+    conditions.retain(|condition| condition.type_ != ready.type_);
+    conditions.push(ready);
+    ChatRoomStatus { conditions, ..before.clone() }
 }
 
 /// Everything as it was told last, and that it is paused.
@@ -312,17 +338,13 @@ impl Telling {
             When::In(wait) => Some(wait),
             When::Now => {
                 put(context, &key, &status).await?;
-                let version = match &observed.seen {
-                    Seen::Gone => None,
-                    Seen::Unreadable { version, .. } => version.clone(),
-                    Seen::Room(room) => room.metadata.resource_version.clone(),
-                };
                 let mut memory = observed.memory.clone();
-                memory.written = Some((status.clone(), version));
+                memory.written = Some((status.clone(), observed.seen.version()));
                 memory.written_at = Some(observed.now);
                 context.rooms.set(&key, memory);
-                for notice in Notice::between(&before.conditions, &status.conditions) {
-                    context.notices.publish(&key, uid(&observed.seen), notice).await;
+                let uid = observed.seen.metadata().and_then(|metadata| metadata.uid.clone());
+                for notice in notices(&observed.seen, &before, &status) {
+                    context.notices.publish(&key, uid.clone(), notice).await;
                 }
                 None
             }
@@ -336,10 +358,15 @@ impl Telling {
     }
 }
 
-fn uid(seen: &Seen) -> Option<String> {
-    match seen {
-        Seen::Room(room) => room.metadata.uid.clone(),
-        Seen::Gone | Seen::Unreadable { .. } => None,
+/// What is told beside the status: transitions, and what a deletion waits for.
+fn notices(seen: &Seen, before: &ChatRoomStatus, status: &ChatRoomStatus) -> Vec<Notice> {
+    match find(&status.conditions, ConditionType::Ready) {
+        Some(ready) if seen.is_leaving() => vec![Notice {
+            normal: false,
+            reason: "DeletionWaits".to_owned(),
+            note: ready.message.clone(),
+        }],
+        _ => Notice::between(&before.conditions, &status.conditions),
     }
 }
 
@@ -348,7 +375,7 @@ async fn put(
     key: &RoomKey,
     status: &ChatRoomStatus,
 ) -> Result<(), ReconcileError> {
-    let rooms: Api<ChatRoomResource> = Api::namespaced(context.client(), &key.namespace);
+    let rooms: Api<GuardedRoom> = Api::namespaced(context.client(), &key.namespace);
     let patch = json!({
         "apiVersion": hubbub_api::API_VERSION,
         "kind": hubbub_api::KIND,
@@ -357,10 +384,9 @@ async fn put(
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let patch = Patch::Apply(&patch);
-    // The answer may be an object that cannot be read, and nothing of it is needed.
     let patched = rooms.patch_status(&key.name, &parameters, &patch);
     match context.in_time(patched).await {
-        Ok(_) | Err(ReconcileError::Api(kube::Error::SerdeError(_))) => {}
+        Ok(_) => {}
         Err(ReconcileError::Api(kube::Error::Api(status))) if status.is_not_found() => {}
         Err(error) => return Err(error),
     }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     bucket::{BucketError, Entry},
+    guard::Unreadable,
     reports::{Hearing, PERIOD},
 };
 
@@ -140,9 +141,8 @@ fn a_new_room_gets_its_finalizer_then_its_policy() {
 #[test]
 fn a_room_that_goes_takes_its_policy_along_even_when_paused() {
     let mut observed = published();
+    leave(&mut observed);
     edit(&mut observed, |room| {
-        room.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
         room.metadata.annotations = Some([(PAUSED.to_owned(), "true".to_owned())].into());
     });
     let plan = planned(&observed);
@@ -253,6 +253,58 @@ fn part_of_the_gateways_does_not_speak_for_all() {
     assert_eq!(reason(&told(&observed).0, "Programmed"), pair("False", "Propagating"));
     observed.serving = vec![7, 7];
     assert_eq!(reason(&told(&observed).0, "Programmed"), pair("True", "Programmed"));
+}
+
+#[test]
+fn a_new_room_is_told_early_that_nats_is_away() {
+    let mut observed = Observed { bucket_read: false, ..published() };
+    observed.entry = Entry::default();
+    observed.hearing = Hearing::Away(Duration::from_secs(1));
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("Unknown", "Pending"));
+    observed.hearing = Hearing::Away(Duration::from_secs(3));
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("Unknown", "NatsUnavailable"));
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_is_told_with_its_cause() {
+    let Plan { observed, verdict, .. } = planned(&settled());
+    let published = Published::Failed(BucketError::Unusable("no responders".to_owned()));
+    let told = status(Applied { observed, verdict, published }).unwrap().status;
+    assert_eq!(reason(&told, "Ready"), pair("Unknown", "NatsUnavailable"));
+    let ready = told.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.message.contains("(no responders): JetStream must be on"), "{}", ready.message);
+}
+
+fn leave(observed: &mut Observed) {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    edit(observed, |room| {
+        room.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    });
+}
+
+#[test]
+fn a_deletion_that_waits_says_what_for_and_once() {
+    let mut observed = Observed { bucket_read: false, ..settled() };
+    leave(&mut observed);
+    assert_eq!(planned(&observed).policy, Policy::Unknown);
+    let (status, when) = told(&observed);
+    assert_eq!(when, When::Now);
+    assert_eq!(reason(&status, "Ready"), pair("Unknown", "NatsUnavailable"));
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.message.starts_with("the room is being deleted, and waits"), "{}", ready.message);
+    edit(&mut observed, |room| room.status = Some(status));
+    assert_eq!(told(&observed).1, When::Never);
+}
+
+#[test]
+fn a_room_that_cannot_be_read_can_go() {
+    let mut observed = settled();
+    leave(&mut observed);
+    let metadata = observed.seen.metadata().unwrap().clone();
+    observed.seen =
+        Seen::Unreadable(Unreadable { metadata, error: "spec: wrong".to_owned() }.into());
+    let plan = planned(&observed);
+    assert_eq!((plan.finalizer, plan.policy), (Finalizer::Remove(Vec::new()), Policy::Remove));
 }
 
 #[test]

@@ -30,14 +30,15 @@ pub(super) enum Verdict {
 pub(super) fn validate(observed: Observed) -> Validated {
     let verdict = match &observed.seen {
         Seen::Gone => Verdict::Withdraw,
-        Seen::Unreadable { error, .. } => Verdict::Refuse(
+        // A room that is to go goes, even when it is paused: its namespace could not be deleted otherwise.
+        seen if seen.is_leaving() => Verdict::Withdraw,
+        Seen::Unreadable(unreadable) => Verdict::Refuse(
             Reason::Unreadable,
             format!(
-                "the object cannot be read: {error}; mend it, or upgrade the operator if a newer one wrote it"
+                "the object cannot be read: {}; mend it, or upgrade the operator if a newer one wrote it",
+                unreadable.error
             ),
         ),
-        // A room that is to go goes, even when it is paused: its namespace could not be deleted otherwise.
-        Seen::Room(room) if room.metadata.deletion_timestamp.is_some() => Verdict::Withdraw,
         Seen::Room(room) if is_paused(room) => Verdict::Pause,
         Seen::Room(room) => match RoomPolicy::from_chat_room(&room.declared()) {
             Ok(policy) => Verdict::Serve(policy),
