@@ -58,6 +58,8 @@ pub struct OperatorEvents {
     lease_failures: Counter,
     notice_failures: Counter,
     nats_connected: Gauge,
+    /// What was logged of NATS last.
+    told_of_nats: Mutex<Option<bool>>,
     /// When each trouble was last logged.
     told: Mutex<HashMap<String, Instant>>,
 }
@@ -81,6 +83,7 @@ impl OperatorEvents {
             lease_failures: Counter::default(),
             notice_failures: Counter::default(),
             nats_connected: Gauge::default(),
+            told_of_nats: Mutex::default(),
             told: Mutex::default(),
         };
         registry.register(
@@ -239,7 +242,9 @@ impl OperatorEvents {
 
     /// NATS is there, or not.
     pub fn nats(&self, connected: bool) {
-        if self.nats_connected.set(i64::from(connected)) == i64::from(connected) {
+        self.nats_connected.set(i64::from(connected));
+        let mut told = self.told_of_nats.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.replace(connected) == Some(connected) {
             return;
         }
         if connected {

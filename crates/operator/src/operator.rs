@@ -14,6 +14,7 @@ use hubbub_api::{
 };
 use hubbub_nats::{NatsOptions, NatsOptionsError};
 use kube::Client;
+use nats::connection::State;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,6 +39,12 @@ const WORKERS: usize = 8;
 
 /// How often time passes for reports.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the connection to NATS is looked at for probes, metrics and the log.
+const NATS_TICK: Duration = Duration::from_millis(250);
+
+/// How long the first connection to NATS may take before NATS is told to be away.
+const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 
 /// How long what is under way may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -145,6 +152,13 @@ impl Operator {
         });
         let fence = Fence::default();
         let stop = CancellationToken::new();
+        let watched = watch_nats(
+            nats.clone(),
+            Arc::clone(&progress),
+            Arc::clone(&events),
+            stop_admin.clone(),
+        );
+        TaskTracker::new().spawn(watched);
         Ok(Self { config, nats, admin, events, progress, fence, stop, stop_admin })
     }
 
@@ -230,12 +244,7 @@ impl Operator {
             pools: pool::Pools::default(),
         });
         tasks.spawn(follow_bucket(Arc::clone(&context), self.stop.clone()));
-        tasks.spawn(follow_reports(
-            Arc::clone(&context),
-            self.nats.clone(),
-            Arc::clone(&self.progress),
-            self.stop.clone(),
-        ));
+        tasks.spawn(follow_reports(Arc::clone(&context), self.nats.clone(), self.stop.clone()));
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = context.cluster.listed() => {
@@ -252,6 +261,29 @@ impl Operator {
         tasks.close();
         // What does not end in time is cut off by the fence, or is a read.
         let _ = tokio::time::timeout(STOP_LIMIT, tasks.wait()).await;
+    }
+}
+
+/// Tells whether NATS is connected, on the replica that waits too: it is to take over in a moment.
+async fn watch_nats(
+    client: nats::Client,
+    progress: Arc<Progress>,
+    events: Arc<OperatorEvents>,
+    stop: CancellationToken,
+) {
+    let begun = Instant::now();
+    let mut ticks = tokio::time::interval(NATS_TICK);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let connected = client.connection_state() == State::Connected;
+        progress.nats.store(connected, Ordering::Release);
+        // The first connection takes a moment, which is not worth a warning.
+        if connected || begun.elapsed() >= FIRST_CONNECTION {
+            events.nats(connected);
+        }
     }
 }
 
@@ -296,12 +328,7 @@ fn add_room(queue: &Queue<Key>, key: &str) {
 }
 
 /// Hears reports, lets time pass for them, and asks for a look at what they change.
-async fn follow_reports(
-    context: Arc<Context>,
-    client: nats::Client,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-) {
+async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: CancellationToken) {
     // It fails only when the client has ended.
     let Ok(mut heard) = client.subscribe(REPORT_WILDCARD).await else { return };
     let mut ticks = tokio::time::interval(TICK);
@@ -326,8 +353,6 @@ async fn follow_reports(
             }
             _ = ticks.tick() => {
                 let connected = context.bucket.is_connected();
-                progress.nats.store(connected, Ordering::Release);
-                context.events.nats(connected);
                 let now = Instant::now();
                 let change = context.reports.tick(now, connected, |pod| context.cluster.has_pod(pod));
                 let hears = kind(context.reports.hearing(now));

@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use hubbub_testkit::{AuditEvent, ControlPlane, Controllers, eventually};
+use hubbub_testkit::{AuditEvent, ControlPlane, Controllers, eventually, http};
 use serde_json::{Value, json};
 use support::{DEMO, HOME, World, because, process::OperatorProcess, until};
 
@@ -32,6 +32,12 @@ async fn the_other_takes_over_and_never_do_both_write() {
     first.says("leading").await;
     let second = OperatorProcess::start(&world, "hubbub-second", "second").await;
     second.says("waiting for the lease").await;
+    second.says("NATS is connected").await;
+    let ready = http::get(second.admin(), "/readyz").await;
+    assert_eq!(ready.status, 200);
+    for line in ["[+] lease: held by another; waiting", "[+] nats: connected"] {
+        assert!(ready.body.contains(line), "{}", ready.body);
+    }
     let _gateway = world.gateway("gateway", "default").await;
     world.room("lobby", "default").await;
     world.ready("lobby").await;

@@ -65,6 +65,15 @@ impl OperatorProcess {
             .await;
     }
 
+    /// Where its probes and metrics are, once it has said so.
+    pub(crate) fn admin(&self) -> std::net::SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("\"message\":\"started\"")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let admin = line["admin"].as_str().or_else(|| line["fields"]["admin"].as_str());
+        admin.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
