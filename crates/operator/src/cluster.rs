@@ -213,6 +213,14 @@ impl Cluster {
         let _ = self.pods.wait_until_ready().await;
     }
 
+    /// The operator that a room's status names.
+    #[must_use]
+    pub fn operator(&self, key: &RoomKey) -> Option<String> {
+        let reference = ObjectRef::new(&key.name).within(&key.namespace);
+        let room = self.rooms.iter().find_map(|(_, store)| store.get(&reference))?;
+        room.operator().map(str::to_owned)
+    }
+
     /// One room as it is seen.
     #[must_use]
     pub fn room(&self, key: &RoomKey) -> Seen {

@@ -7,6 +7,7 @@ use kube::{Client, ResourceExt as _};
 
 use crate::{
     bucket::Bucket,
+    claims::Claims,
     cluster::Cluster,
     error::ReconcileError,
     events::OperatorEvents,
@@ -42,6 +43,8 @@ pub struct Context {
     pub namespace: String,
     /// How pools are built.
     pub settings: Settings,
+    /// Which rooms are another operator's.
+    pub claims: Claims,
     /// Writes pass only while the lease is held.
     pub client: DebugClient,
     /// What the API server shows.

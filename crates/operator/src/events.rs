@@ -15,8 +15,10 @@ use prometheus_client::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    claims::Claims,
     context::Key,
     error::{ReconcileError, in_words},
+    room::RoomKey,
 };
 
 /// How often the same trouble is logged.
@@ -57,6 +59,7 @@ pub struct OperatorEvents {
     watch_failures: Counter,
     lease_failures: Counter,
     notice_failures: Counter,
+    rooms_left: Counter,
     nats_connected: Gauge,
     /// What was logged of NATS last.
     told_of_nats: Mutex<Option<bool>>,
@@ -82,6 +85,7 @@ impl OperatorEvents {
             watch_failures: Counter::default(),
             lease_failures: Counter::default(),
             notice_failures: Counter::default(),
+            rooms_left: Counter::default(),
             nats_connected: Gauge::default(),
             told_of_nats: Mutex::default(),
             told: Mutex::default(),
@@ -131,6 +135,11 @@ impl OperatorEvents {
             "notice_failures",
             "Events that could not be recorded",
             new.notice_failures.clone(),
+        );
+        registry.register(
+            "rooms_left",
+            "Looks at rooms that were left to another operator",
+            new.rooms_left.clone(),
         );
         registry.register(
             "nats_connected",
@@ -315,6 +324,28 @@ impl OperatorEvents {
         self.notice_failures.inc();
         if self.is_news("notice".to_owned()) {
             warn!(room, cause, "an Event could not be recorded");
+        }
+    }
+
+    /// A room is managed by an operator of another release, which is there or cannot be told to be gone.
+    pub fn left_to_other(&self, room: &RoomKey, operator: &str, claims: &Claims) {
+        self.rooms_left.inc();
+        if !self.is_news(format!("left to {operator}")) {
+            return;
+        }
+        let room = room.path();
+        match claims.trouble(operator) {
+            None => warn!(
+                room,
+                operator,
+                "rooms are left to another operator, which manages them; give each its own --room-namespaces, or remove one"
+            ),
+            Some(error) => warn!(
+                room,
+                operator,
+                error,
+                "rooms are left to another operator, whose lease cannot be read; if it is gone, remove status.operator from them"
+            ),
         }
     }
 

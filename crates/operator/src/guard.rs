@@ -19,6 +19,8 @@ pub struct GuardedRoom(pub Result<Arc<ChatRoomResource>, Unreadable>);
 pub struct Unreadable {
     /// Its metadata, which can.
     pub metadata: ObjectMeta,
+    /// The operator that its status names.
+    pub operator: Option<String>,
     /// The field that is wrong, and why.
     pub error: String,
 }
@@ -34,9 +36,26 @@ impl<'de> Deserialize<'de> for GuardedRoom {
                     ObjectMeta::deserialize(object.get("metadata").unwrap_or(&Value::Null))
                         .map_err(D::Error::custom)?;
                 let field = error.path().to_string();
-                Err(Unreadable { metadata, error: format!("{field}: {}", error.into_inner()) })
+                let operator = object.pointer("/status/operator").and_then(Value::as_str);
+                let operator = operator.map(str::to_owned);
+                Err(Unreadable {
+                    metadata,
+                    operator,
+                    error: format!("{field}: {}", error.into_inner()),
+                })
             }
         }))
+    }
+}
+
+impl GuardedRoom {
+    /// The operator that its status names, as `namespace/instance`.
+    #[must_use]
+    pub fn operator(&self) -> Option<&str> {
+        match &self.0 {
+            Ok(room) => room.status.as_ref()?.operator.as_deref(),
+            Err(unreadable) => unreadable.operator.as_deref(),
+        }
     }
 }
 
@@ -99,8 +118,10 @@ mod tests {
             ),
             (json!({}), "spec: missing field `allowedOrigins`"),
         ] {
-            let object = json!({"metadata": {"name": "a", "finalizers": ["b"]}, "spec": spec});
+            let object = json!({"metadata": {"name": "a", "finalizers": ["b"]}, "spec": spec,
+                "status": {"operator": "c/d"}});
             let room: GuardedRoom = serde_json::from_value(object).unwrap();
+            assert_eq!(room.operator(), Some("c/d"));
             let unreadable = room.0.unwrap_err();
             assert!(unreadable.error.contains(words), "{}", unreadable.error);
             assert_eq!(unreadable.metadata.finalizers, Some(vec!["b".to_owned()]));

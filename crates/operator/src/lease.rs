@@ -31,6 +31,12 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 
+/// The name of the lease of that release's operators.
+#[must_use]
+pub fn name(instance: &str) -> String {
+    format!("{instance}-operator")
+}
+
 /// Why a replica may not write any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod bucket;
+pub mod claims;
 pub mod cli;
 pub mod cluster;
 pub mod context;

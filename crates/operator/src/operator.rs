@@ -21,11 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{self, Progress},
     bucket::Bucket,
+    claims::Claims,
     cluster::Watches,
     context::{Context, DebugClient, Key},
     events::OperatorEvents,
     fence::Fence,
-    lease::{Election, Lost, lead},
+    lease::{self, Election, Lost, lead},
     notices::Notices,
     pool,
     queue::Queue,
@@ -189,7 +190,7 @@ impl Operator {
         let Config { client, namespace, instance, identity, leader_election, .. } = &self.config;
         let ended = if *leader_election {
             self.events.waiting(identity);
-            let name = format!("{instance}-operator");
+            let name = lease::name(instance);
             let election = Election::new(client, namespace, &name, identity, self.fence.clone());
             let told = |error: &kube::Error| self.events.lease_failed(error);
             lead(election, &self.stop, told, || self.work()).await
@@ -233,6 +234,7 @@ impl Operator {
             instance: instance.clone(),
             namespace: namespace.clone(),
             settings: self.config.settings.clone(),
+            claims: Claims::new(namespace, instance),
             client: DebugClient(fenced.clone()),
             cluster,
             bucket,

@@ -20,7 +20,7 @@ use std::{
 
 use hubbub_api::kubernetes::ChatRoomStatus;
 
-use crate::{context::Context, error::ReconcileError};
+use crate::{claims::AGAIN, context::Context, error::ReconcileError};
 
 pub use observe::{Observed, Seen};
 pub(crate) use validate::is_paused;
@@ -90,6 +90,12 @@ pub async fn reconcile(
     // What other operators have published in the same bucket is theirs.
     if !context.cluster.watches(&key.namespace) {
         return Ok(None);
+    }
+    let operator = context.cluster.operator(key);
+    if context.claims.are_others_now(context, operator.as_deref()).await {
+        context.events.left_to_other(key, &operator.unwrap_or_default(), &context.claims);
+        context.rooms.forget(key);
+        return Ok(Some(AGAIN));
     }
     let observed = Observed::of(context, key);
     let validated = validate::validate(observed);

@@ -94,6 +94,13 @@ async fn the_rights_of_the_manifest_are_enough_and_none_is_idle() {
         drop(gateway);
         world.status_until("vip", "nobody serves it", |s| because(s, "Ready", "NoGateways")).await;
     }
+    // A room of an operator that is no more is taken over, which only its lease can tell.
+    let elsewhere = r#"{"status": {"operator": "elsewhere/hubbub"}}"#;
+    let patch = ["patch", "room", "vip", "-n", DEMO, "--subresource=status", "--type=merge"];
+    world.kubectl().run(&[&patch[..], &["--patch", elsewhere]].concat()).await;
+    world
+        .status_until("vip", "it is taken over", |s| s.operator.as_deref() == Some("hubbub/hubbub"))
+        .await;
     // A mark that was called off is taken from the gateway.
     let mut pod = String::new();
     until("the pool's gateway is made", async || {

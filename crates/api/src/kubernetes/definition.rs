@@ -25,6 +25,8 @@ const BOUNDS: &[(&str, &str, u64)] = &[
     ("spec.allowedOrigins", "maxItems", 96),
     ("spec.allowedOrigins[]", "maxLength", 512),
     ("spec.gateways.pool", "maxLength", 253),
+    // Two DNS labels and the slash between them.
+    ("status.operator", "maxLength", 127),
     // `/rooms/`, two DNS labels and the slash between them.
     ("status.path", "maxLength", 134),
 ];

@@ -107,6 +107,9 @@ pub struct ChatRoomStatus {
     /// The generation of the spec that this status tells of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The operator that manages the room, as the namespace and the name of its release: `hubbub/hubbub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
     /// The path at which members join, on any gateway of the pool.
     pub path: String,
     /// The gateways of the room's pool. Missing while the operator cannot hear them.

@@ -129,6 +129,9 @@ fn demand(context: &Context, pool: &str, gateways: &[Gateway]) -> Demand {
     }
     let mut demand = Demand::default();
     for room in context.cluster.rooms() {
+        if context.claims.are_others(room.operator()) {
+            continue;
+        }
         let path = format!("{}/{}", room.namespace().unwrap_or_default(), room.name_any());
         let published = context.bucket.entry(&path.replacen('/', ".", 1)).policy;
         let published = published.as_ref().map(|policy| policy.pool.as_str());

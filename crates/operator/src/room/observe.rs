@@ -20,6 +20,8 @@ pub struct Observed {
     pub key: RoomKey,
     /// The object.
     pub seen: Seen,
+    /// This operator, as statuses name it.
+    pub operator: String,
     /// What the bucket holds under its key.
     pub entry: Entry,
     /// Whether the bucket has been read and can be written.
@@ -98,6 +100,7 @@ impl Observed {
         };
         Self {
             entry,
+            operator: context.claims.own().to_owned(),
             bucket_read: context.bucket.is_read() && context.bucket.is_connected(),
             hearing: context.reports.hearing(now),
             connections: context.reports.connections(&key.path()),

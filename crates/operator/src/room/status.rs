@@ -74,7 +74,7 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
         ready: count(observed.serving.len()),
         programmed: count(observed.serving.iter().filter(runs).count()),
     };
-    let status = match &verdict {
+    let mut status = match &verdict {
         Verdict::Withdraw => match &published {
             Published::Failed(error) => held_up(&before, &observed, error),
             _ => return None,
@@ -90,12 +90,14 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
             ChatRoomStatus {
                 observed_generation: generation,
                 path: format!("/rooms/{}", observed.key.path()),
+                operator: None,
                 gateways: told.0,
                 connections: told.1,
                 conditions: findings.into_iter().map(date).collect(),
             }
         }
     };
+    status.operator = Some(observed.operator.clone());
     let when = when(&before, &status, &observed);
     let failed = match published {
         Published::Failed(error) => Some(error),

@@ -36,6 +36,7 @@ fn published() -> Observed {
     Observed {
         key: RoomKey { namespace: "demo".to_owned(), name: "lobby".to_owned() },
         seen: Seen::Room(Arc::new(room)),
+        operator: "chat/hubbub".to_owned(),
         entry: Entry { revision: 7, policy: Some(Arc::new(policy)), present: true },
         bucket_read: true,
         hearing: Hearing::Clear,
@@ -301,8 +302,7 @@ fn a_room_that_cannot_be_read_can_go() {
     let mut observed = settled();
     leave(&mut observed);
     let metadata = observed.seen.metadata().unwrap().clone();
-    observed.seen =
-        Seen::Unreadable(Unreadable { metadata, error: "spec: wrong".to_owned() }.into());
+    observed.seen = Seen::Unreadable(Unreadable { metadata, ..Unreadable::default() }.into());
     let plan = planned(&observed);
     assert_eq!((plan.finalizer, plan.policy), (Finalizer::Remove(Vec::new()), Policy::Remove));
 }
