@@ -43,6 +43,8 @@ pub struct Context {
     pub namespace: String,
     /// How pools are built.
     pub settings: Settings,
+    /// How long the load of a pool must have been lower before a gateway goes.
+    pub scale_down_window: Duration,
     /// Which rooms are another operator's.
     pub claims: Claims,
     /// Writes pass only while the lease is held.

@@ -8,6 +8,7 @@ use hubbub_operator::{
     definition,
     error::in_words,
     operator::{Config, Operator, StartError},
+    scaling::WINDOW,
     settings::Settings,
     signals,
 };
@@ -90,6 +91,7 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
         nats,
         bucket_replicas,
         settings: Settings::read(&settings)?,
+        scale_down_window: WINDOW,
         instance,
         namespace,
         room_namespaces,

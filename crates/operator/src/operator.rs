@@ -62,6 +62,8 @@ pub struct Config {
     pub bucket_replicas: usize,
     /// How pools are built.
     pub settings: Settings,
+    /// How long the load of a pool must have been lower before a gateway goes: [`WINDOW`](crate::scaling::WINDOW).
+    pub scale_down_window: Duration,
     /// The release, by which its pools are known.
     pub instance: String,
     /// The namespace of the release, where its pools and its lease are.
@@ -234,6 +236,7 @@ impl Operator {
             instance: instance.clone(),
             namespace: namespace.clone(),
             settings: self.config.settings.clone(),
+            scale_down_window: self.config.scale_down_window,
             claims: Claims::new(namespace, instance),
             client: DebugClient(fenced.clone()),
             cluster,

@@ -11,7 +11,7 @@ use std::{
 
 use hubbub_api::rules::MAX_GATEWAYS;
 
-/// How long the load must have been lower before a gateway goes.
+/// How long the load must have been lower before a gateway goes, unless a test says otherwise.
 pub const WINDOW: Duration = Duration::from_secs(300);
 
 /// A load this little above a whole number of gateways is taken for rounding of floating point.
@@ -30,6 +30,8 @@ pub struct Sight {
     pub current: Option<u32>,
     /// No gateway is leaving or surplus, so another may go.
     pub settled: bool,
+    /// How long the load must have been lower before a gateway goes.
+    pub window: Duration,
 }
 
 /// Remembers the load of a window.
@@ -51,23 +53,23 @@ impl Scaler {
             return sight.current.unwrap_or(min).max(min);
         };
         let needed = gateways_for(load);
-        let peak = self.record(now, needed);
+        let peak = self.record(now, needed, sight.window);
         let wanted = needed.clamp(min, max);
         let Some(current) = sight.current else { return wanted };
         if wanted > current {
             return wanted;
         }
-        let whole = self.since.is_some_and(|since| now.duration_since(since) >= WINDOW);
+        let whole = self.since.is_some_and(|since| now.duration_since(since) >= sight.window);
         if whole && sight.settled && peak.clamp(min, max) < current { current - 1 } else { current }
     }
 
-    fn record(&mut self, now: Instant, needed: u32) -> u32 {
+    fn record(&mut self, now: Instant, needed: u32, window: Duration) -> u32 {
         self.since.get_or_insert(now);
         while self.peaks.back().is_some_and(|(_, peak)| *peak <= needed) {
             self.peaks.pop_back();
         }
         self.peaks.push_back((now, needed));
-        while self.peaks.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
+        while self.peaks.front().is_some_and(|(at, _)| now.duration_since(*at) > window) {
             self.peaks.pop_front();
         }
         self.peaks.front().map_or(needed, |(_, peak)| *peak)
@@ -119,6 +121,7 @@ mod tests {
                 max: self.max,
                 current: Some(self.asked),
                 settled: self.leaving == 0,
+                window: WINDOW,
             };
             let asked = self.scaler.step(self.now, &sight);
             if asked < self.asked {
@@ -141,7 +144,14 @@ mod tests {
     #[test]
     fn a_pool_that_is_not_there_begins_with_what_it_needs() {
         let mut scaler = Scaler::default();
-        let sight = Sight { load: Some(3.2), min: 2, max: 10, current: None, settled: true };
+        let sight = Sight {
+            load: Some(3.2),
+            min: 2,
+            max: 10,
+            current: None,
+            settled: true,
+            window: WINDOW,
+        };
         assert_eq!(scaler.step(Instant::now(), &sight), 4);
         let blind = Sight { load: None, ..sight };
         assert_eq!(Scaler::default().step(Instant::now(), &blind), 2);

@@ -29,6 +29,8 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 
 const API_SERVER: &str = "kube-apiserver";
 
+const CONTROLLERS: &str = "kube-controller-manager";
+
 /// The group that the API server lets do as it likes.
 const ADMINISTRATORS: &str = "system:masters";
 
@@ -88,10 +90,7 @@ impl ControlPlane {
         plane.start_again().await;
         plane.await_object("namespace/default").await;
         if controllers == Controllers::On {
-            let kubeconfig = home.join("controllers.kubeconfig");
-            plane.pki.write_kubeconfig(&kubeconfig, "system:kube-controller-manager", None);
-            let arguments = components::controller_manager(&kubeconfig, &plane.pki);
-            plane.run("kube-controller-manager", arguments);
+            plane.start_controllers();
             plane.await_object("serviceaccount/default").await;
         }
         plane
@@ -144,10 +143,7 @@ impl ControlPlane {
 
     /// Ends the API server as if its machine had lost power. Its port stays closed until it is started again.
     pub fn kill9(&mut self) {
-        if let Some(index) = self.running.iter().position(|part| part.name == API_SERVER) {
-            self.running.remove(index).kill();
-            self.tell_watchdog();
-        }
+        self.end(API_SERVER);
     }
 
     /// Starts the API server on the address that it had, and waits until it is ready.
@@ -193,6 +189,19 @@ impl ControlPlane {
         self.api_server().expect("the API server runs").resume();
     }
 
+    /// Ends the controllers: what is declared stays as it is until they are started again.
+    pub fn kill_controllers(&mut self) {
+        self.end(CONTROLLERS);
+    }
+
+    /// Starts the controllers. They know of nothing that was and is no more.
+    pub fn start_controllers(&mut self) {
+        let kubeconfig = self.home.join("controllers.kubeconfig");
+        self.pki.write_kubeconfig(&kubeconfig, "system:kube-controller-manager", None);
+        let arguments = components::controller_manager(&kubeconfig, &self.pki);
+        self.run(CONTROLLERS, arguments);
+    }
+
     /// Makes the control plane forget its past: whoever resumes a watch or continues a list from before is answered with
     /// 410 Gone. The API server is restarted on the way.
     ///
@@ -223,6 +232,14 @@ impl ControlPlane {
 
     fn api_server(&self) -> Option<&Component> {
         self.running.iter().find(|part| part.name == API_SERVER)
+    }
+
+    /// Kills a part, if it runs.
+    fn end(&mut self, name: &str) {
+        if let Some(index) = self.running.iter().position(|part| part.name == name) {
+            self.running.remove(index).kill();
+            self.tell_watchdog();
+        }
     }
 
     fn run(&mut self, name: &'static str, arguments: Vec<OsString>) {

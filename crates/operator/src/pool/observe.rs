@@ -1,6 +1,9 @@
 //! Everything that is known of a pool at one moment, as plain values.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use hubbub_api::{kubernetes::POOL_LABEL, names::DEFAULT_POOL};
 use k8s_openapi::api::core::v1::Pod;
@@ -38,6 +41,8 @@ pub(super) struct Observed {
     pub(super) pods: Vec<PodSeen>,
     /// What keeps pods from being made.
     pub(super) fault: Option<String>,
+    /// How long the load must have been lower before a gateway goes.
+    pub(super) window: Duration,
     pub(super) now: Instant,
 }
 
@@ -104,6 +109,7 @@ impl Observed {
             fault: failure.and_then(|failure| failure.message.clone()),
             nats: context.settings.nats.clone(),
             settings,
+            window: context.scale_down_window,
             now,
         }
     }

@@ -51,6 +51,7 @@ pub(super) fn plan(observed: &Observed, scaler: &mut Scaler) -> Plan {
         max: observed.max,
         current: observed.current,
         settled: !leaving && !surplus,
+        window: observed.window,
     };
     let replicas = scaler.step(observed.now, &sight);
     let shrinks = observed.current.is_some_and(|current| replicas < current);
@@ -107,6 +108,7 @@ mod tests {
             gateways: current,
             pods: pods.to_vec(),
             fault: None,
+            window: WINDOW,
             now: Instant::now(),
         }
     }

@@ -27,6 +27,7 @@ use hubbub_operator::{
     events::OperatorEvents,
     lease::Lost,
     operator::{Config, Operator},
+    scaling::WINDOW,
     settings::Settings,
 };
 use hubbub_testkit::{ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, NatsServer};
@@ -120,6 +121,7 @@ impl World {
             nats: NatsOptions::new(self.nats.url(), "operator"),
             bucket_replicas: 1,
             settings: Settings::parse(&settings).unwrap(),
+            scale_down_window: WINDOW,
             instance: "hubbub".to_owned(),
             namespace: HOME.to_owned(),
             room_namespaces: Vec::new(),
