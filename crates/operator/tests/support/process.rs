@@ -1,6 +1,9 @@
 //! The operator's program as a process of the test's own, in the name of a service account.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::{
+    ffi::OsStr,
+    process::{Child, Command, ExitStatus, Stdio},
+};
 
 use hubbub_testkit::eventually;
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,6 +12,7 @@ use super::{HOME, World};
 
 /// A running operator; dropped, it is killed.
 pub(crate) struct OperatorProcess {
+    command: Command,
     child: Child,
     log: tempfile::NamedTempFile,
     _files: tempfile::TempDir,
@@ -27,6 +31,17 @@ impl OperatorProcess {
         identity: &str,
         more: &[&str],
     ) -> Self {
+        Self::start_in(world, account, identity, more, &[]).await
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) async fn start_in(
+        world: &World,
+        account: &str,
+        identity: &str,
+        more: &[&str],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (kubeconfig, settings) =
             (files.path().join("kubeconfig"), files.path().join("settings.yaml"));
@@ -44,18 +59,23 @@ impl OperatorProcess {
                 command.env_remove(name);
             }
         }
-        let child = command
+        command
             .env("KUBECONFIG", kubeconfig)
+            .envs(variables.iter().copied())
             .args(["--nats", &url, "--namespace", HOME, "--identity", identity])
             .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json", "--config"])
             .arg(settings)
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log.reopen().unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, log, _files: files }
+            .stderr(log.reopen().unwrap());
+        let child = command.spawn().unwrap();
+        Self { command, child, log, _files: files }
+    }
+
+    /// Starts it again as it was, after its end.
+    pub(crate) fn start_again(&mut self) {
+        self.child = self.command.spawn().unwrap();
     }
 
     /// Waits until it has logged that message.
@@ -99,6 +119,16 @@ impl OperatorProcess {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Seconds of a processor that it has used so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which may hold anything: user and system time are the 12th and 13th.
+        let numbers = stat.rsplit_once(") ").unwrap().1;
+        let ticks = numbers.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap());
+        let each = rustix::param::clock_ticks_per_second();
+        ticks.sum::<u64>() as f64 / each as f64
     }
 
     /// Waits for its end.
