@@ -57,6 +57,8 @@ pub(crate) struct Counters {
     pub(crate) delivered: AtomicU64,
     /// Connections that the server ended.
     pub(crate) closed: AtomicU64,
+    /// Publishers that are away for good although nobody expected it.
+    pub(crate) lost_publishers: AtomicU64,
     /// In the tail: deliveries that members still wait for.
     pub(crate) outstanding: AtomicU64,
     /// The stage that the other counters belong to.
@@ -73,6 +75,7 @@ pub struct Snapshot {
     pub sent: u64,
     pub delivered: u64,
     pub closed: u64,
+    pub lost_publishers: u64,
     pub outstanding: u64,
 }
 
@@ -158,6 +161,7 @@ impl Control {
             sum.sent += load(&counters.sent);
             sum.delivered += load(&counters.delivered);
             sum.closed += load(&counters.closed);
+            sum.lost_publishers += load(&counters.lost_publishers);
             sum.outstanding += load(&counters.outstanding);
         }
         Some(sum)

@@ -163,6 +163,9 @@ pub struct Verification {
     /// Members that the server closed with no option expecting it.
     pub thrown_out: u64,
 
+    /// The server closed all publishers with no option expecting it, so the run ended before its time.
+    pub lost_publishers: bool,
+
     /// Pairs of member and publisher that no probe had crossed when the load began.
     pub unheard: u64,
 
@@ -196,6 +199,7 @@ pub(crate) struct Samples {
     pub(crate) connected: u64,
     pub(crate) window_s: f64,
     pub(crate) unheard: u64,
+    pub(crate) lost_publishers: bool,
     pub(crate) connect_cpu: Option<Cpu>,
     pub(crate) window_cpu: Option<Cpu>,
     pub(crate) generator_cpu: Option<Cpu>,
@@ -216,6 +220,7 @@ impl Report {
             && tally.failures.is_empty()
             && tally.violations.is_empty()
             && samples.unheard == 0
+            && !samples.lost_publishers
             && tally.unsent_held_back == 0;
         let mut slow_closes = BTreeMap::new();
         for closed in tally.closes.iter().filter(|closed| closed.slow) {
@@ -268,6 +273,7 @@ impl Report {
                 deliveries: tally.delivered,
                 faults: tally.faults,
                 thrown_out: tally.thrown_out,
+                lost_publishers: samples.lost_publishers,
                 unheard: samples.unheard,
                 violations: tally.violations.clone(),
                 foreign: tally.foreign,
@@ -351,6 +357,12 @@ impl fmt::Display for Report {
              {misrouted} misrouted, {corrupt} corrupt; {} thrown out",
             verification.deliveries, verification.thrown_out,
         )?;
+        if verification.lost_publishers {
+            writeln!(
+                f,
+                "           every publisher was closed or kept out, so there was nothing left to measure: the run ended early"
+            )?;
+        }
         if verification.unheard > 0 {
             let unheard = verification.unheard;
             writeln!(f, "           {unheard} members never heard a publisher's probe")?;

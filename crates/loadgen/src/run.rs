@@ -179,11 +179,12 @@ impl Coordinator<'_, '_> {
         self.control.set_window(window);
         self.enter(Stage::Run)?;
 
-        self.hold(Stage::Run, "warm-up", LEAD + self.plan.warmup)?;
+        samples.lost_publishers = self.hold(Stage::Run, "warm-up", LEAD + self.plan.warmup)?;
         let own = [std::process::id()];
         let (server, generator) = (self.cpu()?, process::cpu(&own)?);
         let began = self.control.now();
-        self.hold(Stage::Run, "measure", Duration::from_nanos(window.to.saturating_sub(began)))?;
+        let left = Duration::from_nanos(window.to.saturating_sub(began));
+        samples.lost_publishers |= self.hold(Stage::Run, "measure", left)?;
         // As above: a drained server may be gone.
         samples.window_cpu = spent(server, self.cpu().ok().flatten());
         samples.generator_cpu = Some(process::cpu(&own)?.since(&generator));
@@ -191,11 +192,13 @@ impl Coordinator<'_, '_> {
         Ok(())
     }
 
-    /// Lets time pass; less, when all members are gone for good.
-    fn hold(&mut self, stage: Stage, name: &'static str, time: Duration) -> Result<(), RunError> {
+    /// Lets time pass; less, when all members are gone for good, or all who were to publish. Whether these are.
+    fn hold(&mut self, stage: Stage, name: &'static str, time: Duration) -> Result<bool, RunError> {
         let for_good = !self.plan.reconnect && self.plan.churn == 0.0;
-        self.wait(stage, name, time, |snapshot| for_good && snapshot.open == 0)?;
-        Ok(())
+        let publishers = u64::from(self.plan.rooms) * u64::from(self.plan.publishers);
+        let lost = |snapshot: &Snapshot| publishers > 0 && snapshot.lost_publishers >= publishers;
+        let done = |snapshot: &Snapshot| (for_good && snapshot.open == 0) || lost(snapshot);
+        Ok(lost(&self.wait(stage, name, time, done)?))
     }
 
     /// Waits until `done`, but not for longer than `limit`.

@@ -81,6 +81,7 @@ pub(crate) struct Worker<'a> {
     next_tick: u64,
     settled: u64,
     open: u64,
+    lost_publishers: u64,
     outstanding: u64,
 
     buffer: Box<[u8]>,
@@ -130,6 +131,7 @@ impl<'a> Worker<'a> {
             next_tick: 0,
             settled: 0,
             open: 0,
+            lost_publishers: 0,
             outstanding: 0,
             buffer: vec![0; BUFFER_BYTES].into(),
             scratch: Vec::new(),
@@ -279,6 +281,7 @@ impl<'a> Worker<'a> {
         let store = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
         store(&counters.settled, self.settled);
         store(&counters.open, self.open);
+        store(&counters.lost_publishers, self.lost_publishers);
         store(&counters.sent, self.tally.sent);
         store(&counters.delivered, self.tally.delivered);
         store(&counters.closed, self.tally.closes.len() as u64);

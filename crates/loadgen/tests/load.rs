@@ -187,6 +187,21 @@ fn the_program_measures_the_bare_write_loop() {
 }
 
 #[test]
+fn without_publishers_there_is_nothing_left_to_measure() {
+    let server = Server::start(Manners::CloseSender(1008));
+    // An hour, of which nobody would wait for the end.
+    let output = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
+        .args([&server.url("/rooms/demo/room-{room}"), "--rooms=2", "--publishers=2", "-m8"])
+        .args(["--rate=100", "--warmup=100ms", "--duration=1h", "--tail=1s"])
+        .output()
+        .unwrap();
+    let summary = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{summary}");
+    assert!(summary.contains("every publisher was closed or kept out"), "{summary}");
+    assert!(summary.contains("4 thrown out") && summary.ends_with("FAILED\n"), "{summary}");
+}
+
+#[test]
 fn what_cannot_be_run_ends_with_code_two() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
         .args(["ws://127.0.0.1:9/r", "-m1", "--server-pid", "4294967295"])

@@ -17,7 +17,7 @@ use crate::{
     tally::Closed,
 };
 
-use super::{Worker, hearing::Ears};
+use super::{Worker, hearing::Ears, publishing};
 
 /// Far more than this program sends; what somebody else says in the room must pass too.
 const LIMITS: Limits = Limits::for_message_bytes(16 << 20);
@@ -239,6 +239,7 @@ impl Worker<'_> {
         self.members[local].link = None;
         self.tally.failure(reason.to_owned());
         if !self.come_back(local, cause) {
+            self.lose(local);
             self.settle(local);
         }
     }
@@ -297,6 +298,14 @@ impl Worker<'_> {
         let expected = self.plan.expected_closes.contains(&code);
         if !(slow || expected || comes_back) {
             self.tally.thrown_out += 1;
+            self.lose(local);
+        }
+    }
+
+    /// A member is away for good, and was not to be.
+    fn lose(&mut self, local: usize) {
+        if publishing::place(self.members[local].part).is_some() {
+            self.lost_publishers += 1;
         }
     }
 

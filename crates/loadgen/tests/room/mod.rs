@@ -33,6 +33,8 @@ pub(crate) enum Manners {
     Misroute,
     /// Members are closed with this code instead, once each connection.
     Close(u16),
+    /// Its sender alone is closed with this code.
+    CloseSender(u16),
 }
 
 /// The sequence number of the message that is treated so.
@@ -92,7 +94,13 @@ async fn serve(stream: TcpStream, rooms: Rooms, manners: Manners) {
                         let _ = room.send(message.clone());
                     }
                 } else {
+                    let victim = is_victim(&message);
                     let _ = room.send(message);
+                    if let Manners::CloseSender(code) = manners && victim {
+                        let code = CloseCode::try_from(code).unwrap();
+                        let _ = socket.send(Message::close(Some(code), "as told")).await;
+                        return;
+                    }
                 }
             }
             outgoing = messages.recv() => {
