@@ -90,7 +90,7 @@ pub struct Serve {
     #[arg(long, env = "HUBBUB_ADMIN_LISTEN", default_value = ":9090", value_name = "ADDRESS", value_parser = address)]
     pub admin_listen: SocketAddr,
 
-    /// Files of ChatRoom documents, as kubectl apply takes them; watched, so a change needs no restart
+    /// Files of ChatRoom documents, as kubectl apply takes them; watched, so a change needs no restart; several with spaces or commas between
     #[arg(long, env = "HUBBUB_ROOMS", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
     pub rooms: Vec<PathBuf>,
 

@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
     };
     ended.unwrap_or_else(|error| {
         startup::complain(&error);
-        ExitCode::FAILURE
+        ExitCode::from(startup::exit_code(&error))
     })
 }
 

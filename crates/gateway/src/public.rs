@@ -121,7 +121,10 @@ async fn nothing(State(public): State<Arc<Public>>, request: Request) -> Respons
 async fn visit(public: &Public, name: &str, parts: &Parts) -> Response {
     let accept = match handshake::check(&parts.method, parts.version, &parts.headers) {
         Ok(accept) => accept,
-        Err(HandshakeError::NotUpgrade) if parts.method == Method::GET => {
+        // The answer to a HEAD is that to a GET; its body is left out below, by hyper.
+        Err(HandshakeError::NotUpgrade)
+            if parts.method == Method::GET || parts.method == Method::HEAD =>
+        {
             return describe(public, name, parts);
         }
         // Whatever else it lacks: another method can never be right here.

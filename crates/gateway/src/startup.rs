@@ -3,10 +3,13 @@
 use std::{io::Write as _, net::SocketAddr};
 
 use hubbub_api::RoomPolicy;
+use hubbub_telemetry::LogError;
 
 use crate::{
+    bus::nats::NatsBusError,
+    cli::CliError,
     descriptors,
-    gateway::{Config, Gateway, Policies},
+    gateway::{Config, Gateway, Policies, StartError},
     policy::files::FilesError,
 };
 
@@ -124,6 +127,21 @@ pub fn complain(error: &anyhow::Error) {
         }
     }
     let _ = writeln!(std::io::stderr(), "hubbub-gateway: {text}");
+}
+
+/// The exit code for an error that ends the program: 2 for what no restart mends, as clap's for a wrong command line, else 1.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let configuration = match error.downcast_ref::<StartError>() {
+        Some(
+            StartError::Files(_)
+            | StartError::Nats(NatsBusError::Options(_))
+            | StartError::BucketWithoutNats,
+        ) => true,
+        Some(StartError::Listen { .. } | StartError::Nats(_) | StartError::Shards(_)) => false,
+        None => error.is::<CliError>() || error.is::<LogError>(),
+    };
+    if configuration { 2 } else { 1 }
 }
 
 /// Says what is wrong with files, one fault a line as editors and CI parse it.

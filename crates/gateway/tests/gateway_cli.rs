@@ -70,23 +70,25 @@ fn check_names_file_line_field_and_remedy() {
 }
 
 #[test]
-fn wrong_flags_are_answered_in_words_and_with_code_1_or_2() {
+fn wrong_flags_are_answered_in_words_and_with_code_2() {
     let file = RoomsFile::lobby(OPEN);
     let rooms = file.path().to_string_lossy().into_owned();
-    for (arguments, code, words) in [
-        (&[][..], 1, "give --rooms FILE"),
-        (&["--roms", "x"], 2, "--rooms"),
-        (&["--rooms", &rooms, "--listen", "8080"], 2, "127.0.0.1:8080"),
-        (&["--rooms", &rooms, "--drain-settle", "5"], 2, "60s"),
-        (&["--rooms", &rooms, "--drain-deadline", "1s"], 1, "--drain-settle plus --drain-window"),
-        (&["--rooms", &rooms, "--nats-user", "me"], 2, "--nats"),
-        (&["--rooms", &rooms, "--policies", "nats"], 1, "--policies nats"),
-        (&["check"], 2, "FILE"),
-        (&["chekc", &rooms], 2, "check"),
+    for (arguments, words) in [
+        (&[][..], "give --rooms FILE"),
+        (&["--roms", "x"], "--rooms"),
+        (&["--rooms", &rooms, "--listen", "8080"], "127.0.0.1:8080"),
+        (&["--rooms", &rooms, "--drain-settle", "5"], "60s"),
+        (&["--rooms", &rooms, "--drain-deadline", "1s"], "--drain-settle plus --drain-window"),
+        (&["--rooms", &rooms, "--nats-user", "me"], "--nats"),
+        (&["--rooms", &rooms, "--policies", "nats"], "--policies nats"),
+        (&["--rooms", &rooms, "--nats", "http://a"], "nats://host:port"),
+        (&["--rooms", &rooms, "--log", "a=b=c"], "a=b=c"),
+        (&["check"], "FILE"),
+        (&["chekc", &rooms], "check"),
     ] {
         let output = run(arguments, &[]);
         let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(words), "{arguments:?}: {said}");
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
     }
@@ -96,12 +98,13 @@ fn wrong_flags_are_answered_in_words_and_with_code_1_or_2() {
 fn a_rooms_file_that_is_not_there_is_named() {
     let file = RoomsFile::lobby(OPEN);
     let path = file.directory().join("none.yaml").to_string_lossy().into_owned();
-    for arguments in [
-        &["--rooms", &path, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"][..],
-        &["check", &path],
+    // For `check`, faults are what it has found.
+    for (arguments, code) in [
+        (&["--rooms", &path, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"][..], 2),
+        (&["check", &path], 1),
     ] {
         let output = run(arguments, &[]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(text(&output.stderr).contains(&path), "{output:?}");
     }
 }
@@ -156,6 +159,8 @@ fn help_teaches_each_flag_and_its_variable() {
         assert!(help.contains(&format!("--{flag} ")), "--{flag} in\n{help}");
         assert!(help.contains(&variable), "{variable} in\n{help}");
     }
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("several with spaces or commas between"), "of --rooms");
     assert!(help.contains("Examples:") && help.contains("check") && help.contains("drain"));
     assert_eq!(run(&["--version"], &[]).status.code(), Some(0));
 }

@@ -144,7 +144,7 @@ async fn each_handshake_gets_the_answer_that_it_is_owed() {
                 assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{case}");
                 assert_eq!(answer.header("sec-websocket-protocol"), None, "{case}");
             }
-            405 => assert_eq!(answer.header("allow"), Some("GET"), "{case}"),
+            405 => assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{case}"),
             426 => {
                 assert_eq!(answer.header("sec-websocket-version"), Some("13"), "{case}");
                 assert_eq!(answer.header("upgrade"), Some("websocket"), "{case}");
@@ -211,8 +211,19 @@ async fn a_head_request_gets_no_body_and_the_admin_port_no_rooms() {
         .set("Connection", "upgrade, close")
         .answer()
         .await;
-    assert_eq!((head.status, head.body.as_str()), (405, ""));
-    assert_eq!(head.header("allow"), Some("GET"));
+    assert_eq!((head.status, head.body.as_str()), (405, ""), "nobody can be upgraded by it");
+    assert_eq!(head.header("allow"), Some("GET, HEAD"));
+    for path in [LOBBY, "/rooms/demo/none", "/none"] {
+        let of = async |method: &str| {
+            let asked = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            http::request(gateway.listen(), asked.as_bytes()).await
+        };
+        let (get, head) = (of("GET").await, of("HEAD").await);
+        assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{path}");
+        for field in ["content-type", "content-length", "cache-control"] {
+            assert_eq!(head.header(field), get.header(field), "{path}: {field}");
+        }
+    }
 
     let answer = Handshake::new(gateway.admin(), LOBBY).answer().await;
     assert_eq!(answer.status, 404, "{answer:?}");

@@ -83,7 +83,7 @@ impl HandshakeError {
     /// and `Sec-WebSocket-Version` with 426.
     pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::BadMethod => &[("allow", "GET")],
+            Self::BadMethod => &[("allow", "GET, HEAD")],
             Self::UnsupportedVersion => &[
                 ("upgrade", "websocket"),
                 ("connection", "upgrade"),

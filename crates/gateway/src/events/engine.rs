@@ -9,11 +9,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::engine::{ConnectionId, End};
+use crate::engine::{ConnectionId, End, Ending};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndLabels {
-    /// One of the labels of [`crate::engine::Ending`].
+    /// One of the labels of [`Ending`].
     reason: &'static str,
     by: &'static str,
 }
@@ -131,7 +131,7 @@ impl EngineEvents {
         if end.ending.is_unexpected() {
             tracing::info!(
                 %connection, %room, %peer, reason, code, by,
-                cause = end.ending.sentence(),
+                cause = cause(end.ending),
                 duration_ms = end.milliseconds,
                 messages_in = traffic.messages_in,
                 messages_out = traffic.messages_out,
@@ -187,5 +187,26 @@ impl EngineEvents {
 
     pub(crate) fn poll_failed(&self, error: &io::Error) {
         tracing::error!(%error, "waiting for socket events failed");
+    }
+}
+
+/// Why a connection ended, for whoever reads the log. A peer that closes is told nothing, but the log is.
+fn cause(ending: Ending) -> String {
+    match ending {
+        Ending::PeerClosed(Some(code)) => format!("the peer closed with the unusual code {code}"),
+        ending => ending.sentence(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unusual_close_code_is_a_cause() {
+        let ending = Ending::PeerClosed(Some(4000));
+        assert!(ending.is_unexpected());
+        assert_eq!(cause(ending), "the peer closed with the unusual code 4000");
+        assert_eq!(cause(Ending::Cut), Ending::Cut.sentence());
     }
 }

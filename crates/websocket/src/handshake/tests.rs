@@ -132,7 +132,7 @@ fn bytes_that_are_no_text_are_refused_and_not_panicked_over() {
 fn answers() {
     assert_eq!(HandshakeError::NotUpgrade.status(), 400);
     assert_eq!(HandshakeError::BadMethod.status(), 405);
-    assert_eq!(HandshakeError::BadMethod.headers(), [("allow", "GET")]);
+    assert_eq!(HandshakeError::BadMethod.headers(), [("allow", "GET, HEAD")]);
     assert_eq!(HandshakeError::UnsupportedVersion.status(), 426);
     let headers = HandshakeError::UnsupportedVersion.headers();
     assert!(headers.contains(&("sec-websocket-version", "13")), "section 4.4");
