@@ -9,13 +9,16 @@ use serde_json::{Map, Value};
 use crate::context::FIELD_MANAGER;
 
 /// What others may say of an object. All else in it is the operator's.
-const OTHERS_MAY: [&[&str]; 5] = [
+const OTHERS_MAY: [&[&str]; 7] = [
     // Labels, annotations and finalizers, where controllers and people keep their notes: a Deployment's revision, a load
     // balancer's clean-up. What the operator has put there itself is compared by its value.
     &["f:metadata"],
     &["f:status"],
     // How `kubectl rollout restart` asks for new pods.
     &["f:spec", "f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt"],
+    // Load balancers of some makers keep here who they are, which cannot be taken back, and the address they gave.
+    &["f:spec", "f:loadBalancerClass"],
+    &["f:spec", "f:loadBalancerIP"],
     // Some distributions give every ServiceAccount secrets of their own, again and again.
     &["f:secrets"],
     &["f:imagePullSecrets"],
@@ -242,7 +245,8 @@ mod tests {
         });
         let same = json!({"f:spec": {"f:replicas": {}}});
         let secrets = json!({"f:secrets": {"k:{\"name\":\"pull\"}": {".": {}}}});
-        for fields in [restarted, revision, same, secrets] {
+        let balancer = json!({"f:spec": {"f:loadBalancerClass": {}, "f:loadBalancerIP": {}}});
+        for fields in [restarted, revision, same, secrets, balancer] {
             let entries = [entry("kubectl", "Update", fields.clone()), ours()];
             assert!(Additions::of(&entries).is_empty(), "{fields}");
         }
