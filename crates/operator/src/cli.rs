@@ -33,10 +33,35 @@ pub struct Cli {
 }
 
 /// What can be done instead of running.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the definition of the resource ChatRoom, for kubectl apply
     Crd,
+    /// Remove the pools of a release whose operator is gone, and let go of its rooms, which stay
+    Uninstall {
+        /// Which release is meant.
+        #[command(flatten)]
+        release: Release,
+        /// What is logged, and how.
+        #[command(flatten)]
+        log: LogFlags,
+    },
+}
+
+/// Which release is meant, and whose rooms it serves.
+#[derive(Debug, Clone, Args)]
+pub struct Release {
+    /// Where pools are run, and the lease is [default: the operator's own namespace, or that of the kubeconfig's context]
+    #[arg(long, env = "HUBBUB_NAMESPACE", value_name = "NAME", value_parser = dns_label)]
+    pub namespace: Option<String>,
+
+    /// The release: what its pools are labelled with, and their names begin with
+    #[arg(long, env = "HUBBUB_INSTANCE", default_value = "hubbub", value_name = "NAME", value_parser = dns_label)]
+    pub instance: String,
+
+    /// The namespaces whose rooms are served, with commas between [default: all]
+    #[arg(long, env = "HUBBUB_ROOM_NAMESPACES", value_name = "NAME", value_delimiter = ',', value_parser = dns_label)]
+    pub room_namespaces: Vec<String>,
 }
 
 /// What the flag that is shared with the gateway says in its help there is not so here.
@@ -50,17 +75,9 @@ pub struct Run {
     #[arg(long, env = "HUBBUB_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Where pools are run, and the lease is [default: the operator's own namespace, or that of the kubeconfig's context]
-    #[arg(long, env = "HUBBUB_NAMESPACE", value_name = "NAME", value_parser = dns_label)]
-    pub namespace: Option<String>,
-
-    /// The release: what its pools are labelled with, and their names begin with
-    #[arg(long, env = "HUBBUB_INSTANCE", default_value = "hubbub", value_name = "NAME", value_parser = dns_label)]
-    pub instance: String,
-
-    /// The namespaces whose rooms are served, with commas between [default: all]
-    #[arg(long, env = "HUBBUB_ROOM_NAMESPACES", value_name = "NAME", value_delimiter = ',', value_parser = dns_label)]
-    pub room_namespaces: Vec<String>,
+    /// Which release this is.
+    #[command(flatten)]
+    pub release: Release,
 
     /// Where probes and metrics come in: IP:PORT, or :PORT for all addresses; port 0 takes any free one
     #[arg(long, env = "HUBBUB_ADMIN_LISTEN", default_value = ":9090", value_name = "ADDRESS", value_parser = address)]

@@ -26,3 +26,4 @@ pub mod room;
 pub mod scaling;
 pub mod settings;
 pub mod signals;
+pub mod uninstall;

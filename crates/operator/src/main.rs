@@ -1,18 +1,19 @@
-//! The operator's program: read the command line, then run, or print the definition of the resource.
+//! The operator's program: read the command line, then run, print the definition of the resource, or take all away.
 
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use hubbub_operator::{
-    cli::{Cli, Command, Run},
+    cli::{Cli, Command, Release, Run},
     definition,
     error::in_words,
     operator::{Config, Operator, StartError},
     scaling::WINDOW,
     settings::Settings,
     signals,
+    uninstall::Uninstall,
 };
-use hubbub_program::Signals;
+use hubbub_program::{LogFlags, Signals, own_name};
 
 /// The exit code for what no restart mends, as clap's for a wrong command line.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -31,6 +32,7 @@ async fn main() -> ExitCode {
     let ended = match cli.command {
         None => run(cli.run).await,
         Some(Command::Crd) => print_definition(),
+        Some(Command::Uninstall { release, log }) => uninstall(release, &log).await,
     };
     ended.unwrap_or_else(|failure| {
         let (Failure::Configuration(error) | Failure::Running(error)) = &failure;
@@ -47,6 +49,30 @@ fn print_definition() -> Result<ExitCode, Failure> {
     let printed = std::io::stdout().write_all(yaml.as_bytes());
     printed.map_err(|error| Failure::Running(error.into()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn uninstall(release: Release, log: &LogFlags) -> Result<ExitCode, Failure> {
+    log.init().map_err(|error| Failure::Configuration(error.into()))?;
+    let (client, namespace) = kubernetes(&release).await.map_err(Failure::Configuration)?;
+    let Release { instance, room_namespaces, .. } = release;
+    let identity = own_name("uninstall");
+    let uninstall = Uninstall { client, instance, namespace, room_namespaces, identity };
+    let removed = uninstall.run().await.map_err(|error| Failure::Running(error.into()))?;
+    tracing::info!(objects = removed.objects, rooms = removed.rooms, "removed");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A way to the API server, and the namespace of the release.
+async fn kubernetes(release: &Release) -> anyhow::Result<(kube::Client, String)> {
+    let mut kubernetes = kube::Config::infer().await.context(
+        "no way to an API server: run in a cluster, or set KUBECONFIG (kubectl config view shows it)",
+    )?;
+    // What fails is tried again by who knows what else there is to do.
+    kubernetes.default_retry = false;
+    let namespace = release.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| kubernetes.default_namespace.clone());
+    let client = kube::Client::try_from(kubernetes).context("the API server cannot be used")?;
+    Ok((client, namespace))
 }
 
 async fn run(flags: Run) -> Result<ExitCode, Failure> {
@@ -74,20 +100,14 @@ async fn run(flags: Run) -> Result<ExitCode, Failure> {
 }
 
 async fn config(flags: Run) -> anyhow::Result<Config> {
-    let mut kubernetes = kube::Config::infer().await.context(
-        "no way to an API server: run in a cluster, or set KUBECONFIG (kubectl config view shows it)",
-    )?;
-    // What failed is tried again by the queue, which knows what else there is to do.
-    kubernetes.default_retry = false;
-    let namespace = flags.namespace.clone();
-    let namespace = namespace.unwrap_or_else(|| kubernetes.default_namespace.clone());
+    let (client, namespace) = kubernetes(&flags.release).await?;
     let (admin_listen, leader_election) = (flags.admin_listen, flags.leader_election);
-    let (instance, room_namespaces) = (flags.instance.clone(), flags.room_namespaces.clone());
+    let Release { instance, room_namespaces, .. } = flags.release.clone();
     let (identity, bucket_replicas) = (flags.identity(), usize::from(flags.bucket_replicas));
     let (settings, nats) = flags.required()?;
     Ok(Config {
         admin_listen,
-        client: kube::Client::try_from(kubernetes).context("the API server cannot be used")?,
+        client,
         nats,
         bucket_replicas,
         settings: Settings::read(&settings)?,
