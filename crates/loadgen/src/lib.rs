@@ -9,6 +9,7 @@
 
 mod cli;
 mod closes;
+mod comebacks;
 mod control;
 pub mod limits;
 mod link;
@@ -27,6 +28,7 @@ mod worker;
 
 pub use cli::Cli;
 pub use closes::Spread;
+pub use comebacks::Comebacks;
 pub use control::Snapshot;
 pub use plan::{Part, Plan, PlanError, Target};
 pub use progress::{Progress, Step};

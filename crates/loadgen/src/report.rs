@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     closes::{Spread, spreads},
+    comebacks::Comebacks,
     process::{Cpu, Memory},
     tally::Tally,
     verify::Faults,
@@ -118,6 +119,9 @@ pub struct Load {
 
     /// Members that came back after a close.
     pub reconnects: u64,
+
+    /// How they came back.
+    pub comebacks: Option<Comebacks>,
 
     /// The server's CPU time in it.
     pub server_cpu: Option<Cpu>,
@@ -254,6 +258,7 @@ impl Report {
                 leaves: tally.leaves,
                 joins: tally.joins,
                 reconnects: tally.reconnects,
+                comebacks: Comebacks::of(&tally.absences),
                 server_cpu: samples.window_cpu,
                 server_cpu_s_per_million: samples
                     .window_cpu
@@ -328,6 +333,9 @@ impl fmt::Display for Report {
                 "members    {} left, {} joined, {} came back, {} pings answered",
                 load.leaves, load.joins, load.reconnects, load.pings,
             )?;
+        }
+        if let Some(comebacks) = &load.comebacks {
+            writeln!(f, "came back  {comebacks}")?;
         }
         if let Some(cpu) = load.server_cpu {
             write!(f, "server     {:.2} CPU s (user {:.2})", cpu.total_s(), cpu.user_s)?;

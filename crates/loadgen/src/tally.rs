@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::verify::Faults;
+use crate::{comebacks::Absences, verify::Faults};
 
 /// Longest time a histogram tells apart, in nanoseconds: two minutes.
 const LONGEST_NS: u64 = 120_000_000_000;
@@ -39,6 +39,7 @@ pub(crate) struct Tally {
     pub joins: u64,
     pub leaves: u64,
     pub reconnects: u64,
+    pub absences: Absences,
     pub closes: Vec<Closed>,
     /// Members thrown out against expectation.
     pub thrown_out: u64,
@@ -70,6 +71,7 @@ impl Default for Tally {
             joins: 0,
             leaves: 0,
             reconnects: 0,
+            absences: Absences::default(),
             closes: Vec::new(),
             thrown_out: 0,
             sent: 0,
@@ -88,7 +90,7 @@ impl Default for Tally {
 
 /// A histogram of nanoseconds from a microsecond to two minutes, exact to a tenth of a percent.
 #[expect(clippy::expect_used, reason = "the bounds are constants that the library accepts")]
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LONGEST_NS, 3).expect("valid bounds")
 }
 
@@ -107,6 +109,7 @@ impl Tally {
         self.joins += other.joins;
         self.leaves += other.leaves;
         self.reconnects += other.reconnects;
+        self.absences.add(other.absences);
         self.closes.extend(other.closes);
         self.thrown_out += other.thrown_out;
         self.sent += other.sent;

@@ -64,6 +64,12 @@ pub struct Track {
     /// The sequence number to come, once one is known: who joins in mid-stream knows none.
     next: Option<u32>,
 
+    /// The number that was to come when an absence began, while nothing has come since.
+    away_at: Option<u32>,
+
+    /// Messages said in absences.
+    missed: u64,
+
     /// Numbers below `next` that have not come; almost always none, hence no memory.
     holes: BTreeSet<u32>,
 }
@@ -71,18 +77,27 @@ pub struct Track {
 impl Track {
     /// A track that begins with the publisher's first message.
     pub fn from_start() -> Self {
-        Self { next: Some(0), holes: BTreeSet::new() }
+        Self { next: Some(0), ..Self::default() }
     }
 
     /// Forgets what should come next, for a member that comes back after an absence; gives how many
     /// messages were still missing from its time before.
     pub fn resume(&mut self) -> u64 {
-        self.next = None;
+        // Who goes again before anything came has been away all the time.
+        self.away_at = self.next.take().or(self.away_at);
         std::mem::take(&mut self.holes).len() as u64
+    }
+
+    /// Messages that were said while the member was away, as far as what came since tells.
+    pub fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// Takes note of a received sequence number.
     pub fn record(&mut self, sequence: u32) -> Verdict {
+        if let Some(away_at) = self.away_at.take() {
+            self.missed += u64::from(sequence.saturating_sub(away_at));
+        }
         let next = self.next.unwrap_or(sequence);
         if sequence >= next {
             if sequence > next {
@@ -164,5 +179,10 @@ mod tests {
         assert_eq!(track.resume(), 1, "number 1 never came");
         assert_eq!(track.record(9), Verdict::Good);
         assert_eq!(track.outstanding(10), 0, "3 to 8 were said in its absence");
+        assert_eq!(track.missed(), 6);
+        track.resume();
+        track.resume();
+        track.record(12);
+        assert_eq!(track.missed(), 8, "and 10 and 11");
     }
 }

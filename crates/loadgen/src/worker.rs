@@ -311,6 +311,9 @@ impl<'a> Worker<'a> {
     /// Draws the balance and says goodbye.
     fn finish(mut self) -> Tally {
         for member in &mut self.members {
+            if member.came_back {
+                self.tally.absences.missed(member.ears.missed());
+            }
             if !member.is_open() {
                 continue;
             }

@@ -127,6 +127,11 @@ impl Ears {
             .sum()
     }
 
+    /// Messages that were said while the member was away, if it ever was.
+    pub(super) fn missed(&self) -> u64 {
+        self.tracks.iter().map(Track::missed).sum()
+    }
+
     /// The member is away from now on; gives how many messages it never received before.
     pub(super) fn away(&mut self) -> u64 {
         self.unheard = Vec::new();

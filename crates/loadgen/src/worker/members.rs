@@ -37,6 +37,10 @@ pub(super) struct Member {
     pub(super) part: Part,
     pub(super) link: Option<Link>,
     pub(super) ears: Ears,
+    /// Since when it is away, if it means to come back.
+    away_since: Option<u64>,
+    /// Whether it came back at least once.
+    pub(super) came_back: bool,
     /// Failures in a row.
     attempts: u32,
     /// Connections tried so far.
@@ -47,7 +51,18 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn new(index: u64, room: u32, part: Part, ears: Ears) -> Self {
-        Self { index, room, part, link: None, ears, attempts: 0, connections: 0, settled: false }
+        Self {
+            index,
+            room,
+            part,
+            link: None,
+            ears,
+            away_since: None,
+            came_back: false,
+            attempts: 0,
+            connections: 0,
+            settled: false,
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -231,6 +246,10 @@ impl Worker<'_> {
             (true, Part::Passing) => self.tally.joins += 1,
             (true, _) => self.tally.reconnects += 1,
         }
+        if let Some(since) = member.away_since.take() {
+            member.came_back = true;
+            self.tally.absences.came_back(self.now - since, self.now);
+        }
         self.settle(local);
     }
 
@@ -295,6 +314,9 @@ impl Worker<'_> {
         self.tally.faults.missing += member.ears.away();
         self.tally.closes.push(Closed { at_ns: self.now, code, slow });
         let comes_back = self.come_back(local, Cause::Closed(code));
+        if comes_back {
+            self.members[local].away_since = Some(self.now);
+        }
         let expected = self.plan.expected_closes.contains(&code);
         if !(slow || expected || comes_back) {
             self.tally.thrown_out += 1;
