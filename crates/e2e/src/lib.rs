@@ -1,0 +1,16 @@
+//! What the tests on a real cluster share: Helm ([`Helm`]), a release of the chart ([`Release`]), and looks at its rooms and
+//! gateways. Everything panics with the reason when it cannot do its work. Nothing of it ships.
+//!
+//! The cluster is the one that `KUBECONFIG` names. `scripts/e2e-tests` sets it, and everything else that is needed.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "only tests use this crate")]
+
+mod helm;
+mod load;
+mod release;
+mod world;
+
+pub use helm::Helm;
+pub use load::Load;
+pub use release::{PAGE, Release};
+pub use world::{World, slowly};

@@ -1,0 +1,174 @@
+//! What goes wrong in a cluster, one after the other, while members chat: the operator goes, NATS restarts, a gateway dies,
+//! a node is drained, and the release is upgraded.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use hubbub_e2e::{PAGE, Release, World, slowly};
+use hubbub_testkit::Member;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_go_on_whatever_goes_away() {
+    let world = World::enter().await;
+    let mut release = Release::install(&world, "faults", json!({})).await;
+    release.room("lobby", json!({})).await;
+    let members = release.join_on("lobby", 2).await;
+
+    without_an_operator_members_chat_and_changes_wait(&release, &members).await;
+    nats_restarts_and_members_stay(&release, &members).await;
+    an_upgrade_restarts_only_what_it_changes(&mut release, &members).await;
+    a_gateway_that_is_killed_is_replaced(&release, &members).await;
+    drop(members);
+    a_drained_node_moves_members_one_gateway_at_a_time(&world, &release).await;
+}
+
+/// Says something and waits until all that are still there hear it. What is said while NATS is away may be lost, so it is said
+/// again.
+async fn all_hear(members: &[&Member], text: &str) {
+    slowly("everybody hears", || async {
+        members[0].send(text).await;
+        let deaf = members.iter().filter(|member| !member.has_heard(text)).count();
+        if deaf == 0 {
+            Ok(())
+        } else {
+            Err(format!("{deaf} of {} have not heard {text:?}", members.len()))
+        }
+    })
+    .await;
+}
+
+async fn without_an_operator_members_chat_and_changes_wait(
+    release: &Release<'_>,
+    members: &[Member],
+) {
+    let present: Vec<_> = members.iter().collect();
+    let gateways = release.gateways().await;
+    release.run(&["scale", "deployment/hubbub-operator", "--replicas=0"]).await;
+    release
+        .run(&[
+            "wait",
+            "--for=delete",
+            "pod",
+            "--selector=app.kubernetes.io/name=hubbub-operator",
+            "--timeout=2m",
+        ])
+        .await;
+    all_hear(&present, "without an operator").await;
+    // A change waits.
+    release
+        .run(&[
+            "patch",
+            "chatroom",
+            "lobby",
+            "--type=merge",
+            "--patch",
+            r#"{"spec":{"limits":{"maxMessageBytes":2048}}}"#,
+        ])
+        .await;
+    release.run(&["scale", "deployment/hubbub-operator", "--replicas=2"]).await;
+    slowly("the operator is back and has made up for it", || async {
+        let room = release.json(&["get", "chatroom", "lobby"]).await;
+        let ready = room["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = ready.iter().any(|c| {
+            c["type"] == "Ready"
+                && c["status"] == "True"
+                && c["observedGeneration"] == room["metadata"]["generation"]
+        });
+        if ready { Ok(()) } else { Err(room["status"].to_string()) }
+    })
+    .await;
+    all_hear(&present, &"x".repeat(2_000)).await;
+    assert_eq!(
+        release.gateways().await,
+        gateways,
+        "a new operator takes over what the old one has made"
+    );
+    assert!(members.iter().all(|member| !member.has_ended()));
+}
+
+async fn nats_restarts_and_members_stay(release: &Release<'_>, members: &[Member]) {
+    let present: Vec<_> = members.iter().collect();
+    release.run(&["delete", "pod", "hubbub-nats-0", "--timeout=2m"]).await;
+    release.run(&["rollout", "status", "statefulset/hubbub-nats", "--timeout=3m"]).await;
+    all_hear(&present, "NATS is back").await;
+    assert!(members.iter().all(|member| !member.has_ended()), "members stay while NATS is away");
+    // Without a volume the policies were gone, too: the operator has published them anew.
+    release.room("later", json!({})).await;
+    let newcomer = release.join("later", PAGE).await;
+    newcomer.send("hello").await;
+    newcomer.hears("hello").await;
+}
+
+async fn an_upgrade_restarts_only_what_it_changes(release: &mut Release<'_>, members: &[Member]) {
+    let names = |pods: serde_json::Value| -> BTreeSet<String> {
+        pods["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let uids = async |release: &Release<'_>, selector: &str| {
+        names(release.json(&["get", "pods", &format!("--selector={selector}")]).await)
+    };
+    let (nats, gateways) = ("app.kubernetes.io/name=hubbub-nats", "hubbub.dev/pool=default");
+    let before = (uids(release, nats).await, uids(release, gateways).await);
+    release.upgrade(json!({"operator": {"log": "debug"}})).await;
+    release.run(&["rollout", "status", "deployment/hubbub-operator", "--timeout=3m"]).await;
+    release.rolled_out().await;
+    let after = (uids(release, nats).await, uids(release, gateways).await);
+    assert_eq!(before, after, "what the operator logs is no concern of NATS and gateways");
+    assert!(members.iter().all(|member| !member.has_ended()));
+}
+
+async fn a_gateway_that_is_killed_is_replaced(release: &Release<'_>, members: &[Member]) {
+    let counts = release.members("lobby").await;
+    let victim = counts.keys().next().unwrap().clone();
+    let lost = usize::try_from(counts[&victim]).unwrap();
+    release.run(&["delete", "pod", &victim, "--grace-period=0", "--force"]).await;
+    slowly("its members have seen the end", || async {
+        let ended = members.iter().filter(|member| member.has_ended()).count();
+        if ended >= lost { Ok(()) } else { Err(format!("{ended} of {lost}")) }
+    })
+    .await;
+    let present: Vec<_> = members.iter().filter(|member| !member.has_ended()).collect();
+    all_hear(&present, "one gateway fewer").await;
+    release.rolled_out().await;
+    assert!(!release.gateways().await.contains(&victim));
+    let newcomer = release.join("lobby", PAGE).await;
+    newcomer.send("as before").await;
+    newcomer.hears("as before").await;
+}
+
+async fn a_drained_node_moves_members_one_gateway_at_a_time(world: &World, release: &Release<'_>) {
+    let nodes = world.kubectl().json(&["get", "nodes"]).await;
+    let nodes = nodes["items"].as_array().unwrap();
+    if nodes.len() < 2 {
+        println!("this cluster has one node, so none is drained");
+        return;
+    }
+    let members = release.join_on("lobby", 2).await;
+    let pods = release.json(&["get", "pods", "--selector=hubbub.dev/pool=default"]).await;
+    let node = pods["items"][0]["spec"]["nodeName"].as_str().unwrap().to_owned();
+    let selector = format!("--pod-selector=app.kubernetes.io/instance={}", Release::NAME);
+    let drained = world
+        .kubectl()
+        .try_run(&[
+            "drain",
+            &node,
+            "--delete-emptydir-data",
+            "--ignore-daemonsets",
+            "--timeout=4m",
+            &selector,
+        ])
+        .await;
+    world.kubectl().run(&["uncordon", &node]).await;
+    drained.unwrap_or_else(|error| panic!("the node cannot be drained: {error}"));
+    for member in members.iter().filter(|member| member.has_ended()) {
+        assert_eq!(member.close_code(), Some(1012), "who has to move is told");
+    }
+    assert!(members.iter().any(Member::has_ended), "somebody had to move");
+    release.rolled_out().await;
+}
