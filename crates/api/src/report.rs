@@ -45,6 +45,11 @@ pub struct GatewayReport {
     pub pool: String,
     /// The highest revision of the policy bucket that it has applied; 0 before the first and for policies from files.
     pub applied_revision: u64,
+    /// When the bucket was made that this revision counts in, in nanoseconds since 1970 as NATS tells it. A bucket that
+    /// was lost and made anew counts from 1 again, so a revision alone says nothing. None before the first revision
+    /// and for policies from files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<i64>,
     /// Whether it is on its way out.
     #[serde(default)]
     pub draining: bool,

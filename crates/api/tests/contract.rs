@@ -124,6 +124,7 @@ fn a_report_has_this_json() {
         gateway: "hubbub-default-7f9c".to_owned(),
         pool: "default".to_owned(),
         applied_revision: 41,
+        bucket: Some(1_764_000_000_123_456_789),
         draining: false,
         connections: BTreeMap::from([("demo/lobby".to_owned(), 12)]),
         asks: None,

@@ -179,7 +179,7 @@ async fn rooms(State(admin): State<Arc<Admin>>) -> Response {
         gateway: &admin.gateway,
         pool: &entrance.pool,
         phase: entrance.drain.phase(),
-        policy_revision: entrance.rooms.revision(),
+        policy_revision: entrance.rooms.applied().revision,
         connections: entrance.engine.connections(),
         rooms,
         faults: admin.health.faults(),

@@ -30,7 +30,7 @@ use crate::{
     public::{self, Public},
     rates::Rates,
     reports::{ReportSource, Reports},
-    room::{Room, Rooms},
+    room::{Applied, Room, Rooms},
 };
 
 /// Where rooms come from.
@@ -121,8 +121,8 @@ struct Reported {
 }
 
 impl ReportSource for Reported {
-    fn applied_revision(&self) -> u64 {
-        self.rooms.revision()
+    fn applied(&self) -> Applied {
+        self.rooms.applied()
     }
 
     fn draining(&self) -> bool {
@@ -207,7 +207,7 @@ impl Gateway {
                 let changed = Arc::new(Notify::new());
                 tracker.spawn(tell_at_once(
                     drain.phases(),
-                    rooms.revisions(),
+                    rooms.applications(),
                     Arc::clone(&changed),
                     stop.clone(),
                 ));
@@ -337,7 +337,7 @@ fn open(address: SocketAddr, flag: &'static str) -> Result<tokio::net::TcpListen
 /// The other gateways, and the operator, learn at once that this one drains or runs newer policies.
 async fn tell_at_once(
     mut phases: watch::Receiver<Phase>,
-    mut revisions: watch::Receiver<u64>,
+    mut applied: watch::Receiver<Applied>,
     changed: Arc<Notify>,
     stop: CancellationToken,
 ) {
@@ -345,7 +345,7 @@ async fn tell_at_once(
         let more = tokio::select! {
             () = stop.cancelled() => return,
             more = phases.changed() => more,
-            more = revisions.changed() => more,
+            more = applied.changed() => more,
         };
         if more.is_err() {
             return;

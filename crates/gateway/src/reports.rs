@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{bus::nats::RollCall, events::bus::BusEvents};
+use crate::{bus::nats::RollCall, events::bus::BusEvents, room::Applied};
 
 /// How often a gateway reports.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -45,8 +45,8 @@ const REMEMBERED: usize = 16;
 
 /// What a report says about this gateway.
 pub trait ReportSource: Send + Sync + 'static {
-    /// The highest revision of the policies in force.
-    fn applied_revision(&self) -> u64;
+    /// Which policies are in force.
+    fn applied(&self) -> Applied;
     /// Whether the gateway is on its way out.
     fn draining(&self) -> bool;
     /// Connections by room, `namespace/name`; rooms without any may be left out.
@@ -193,11 +193,13 @@ impl Reports {
 
     fn report(&self, source: &dyn ReportSource) -> GatewayReport {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let applied = source.applied();
         GatewayReport {
             schema: REPORT_SCHEMA,
             gateway: self.gateway.clone(),
             pool: self.pool.clone(),
-            applied_revision: source.applied_revision(),
+            applied_revision: applied.revision,
+            bucket: applied.bucket,
             draining: source.draining(),
             connections: source.connections(),
             asks: None,

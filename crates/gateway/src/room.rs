@@ -195,13 +195,22 @@ impl Changes {
     }
 }
 
+/// How far a table of rooms has followed its source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The highest revision that is in force; 0 for sources that count none.
+    pub revision: u64,
+    /// When the bucket was made that the revision counts in, in nanoseconds since 1970.
+    pub bucket: Option<i64>,
+}
+
 /// All declared rooms, of every pool (a room of another pool is known, so that it can be refused as such).
 pub struct Rooms {
     shards: usize,
     by_name: RwLock<HashMap<Box<str>, Arc<Room>>>,
     observer: OnceLock<Arc<dyn RoomObserver>>,
     loaded: AtomicBool,
-    revision: watch::Sender<u64>,
+    applied: watch::Sender<Applied>,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -219,7 +228,7 @@ impl Rooms {
             by_name: RwLock::default(),
             observer: OnceLock::new(),
             loaded: AtomicBool::new(false),
-            revision: watch::Sender::new(0),
+            applied: watch::Sender::new(Applied::default()),
         }
     }
 
@@ -310,26 +319,26 @@ impl Rooms {
     /// Waits until [`Rooms::is_loaded`].
     pub async fn loaded(&self) {
         // The sender lives as long as this table.
-        let _ = self.revisions().wait_for(|_| self.is_loaded()).await;
+        let _ = self.applications().wait_for(|_| self.is_loaded()).await;
     }
 
-    /// Says that the table is complete up to `revision` of its source. It may go back: a bucket that was made anew
+    /// Says that the table is complete up to a revision of its source. It may go back: a bucket that was made anew
     /// counts from the beginning.
-    pub fn set_revision(&self, revision: u64) {
+    pub fn set_applied(&self, applied: Applied) {
         self.loaded.store(true, Ordering::Release);
-        self.revision.send_replace(revision);
+        self.applied.send_replace(applied);
     }
 
-    /// The highest revision of the source that is in force here; 0 for sources that count none.
+    /// What of the source is in force here.
     #[must_use]
-    pub fn revision(&self) -> u64 {
-        *self.revision.borrow()
+    pub fn applied(&self) -> Applied {
+        *self.applied.borrow()
     }
 
-    /// Changes of the revision.
+    /// Changes of what is in force.
     #[must_use]
-    pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+    pub fn applications(&self) -> watch::Receiver<Applied> {
+        self.applied.subscribe()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Room>>> {

@@ -14,7 +14,10 @@ use std::{
 
 use futures_util::StreamExt as _;
 use hubbub_api::{GatewayReport, RoomName, names::REPORT_WILDCARD};
-use hubbub_gateway::reports::{ReportSource, Reports};
+use hubbub_gateway::{
+    reports::{ReportSource, Reports},
+    room::Applied,
+};
 use hubbub_testkit::{NatsServer, eventually, within};
 use support::bus_events;
 use tokio::{sync::Notify, task::JoinSet};
@@ -28,8 +31,8 @@ struct State {
 }
 
 impl ReportSource for State {
-    fn applied_revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
+    fn applied(&self) -> Applied {
+        Applied { revision: self.revision.load(Ordering::Acquire), bucket: Some(3) }
     }
 
     fn draining(&self) -> bool {
@@ -159,7 +162,10 @@ async fn the_operator_hears_the_whole_state() {
             break report;
         }
     };
-    assert_eq!((report.gateway.as_str(), report.applied_revision), ("Host.local", 7));
+    assert_eq!(
+        (report.gateway.as_str(), report.applied_revision, report.bucket),
+        ("Host.local", 7, Some(3))
+    );
     assert_eq!(report.connections, BTreeMap::from([("demo/lobby".to_owned(), 3)]));
 }
 

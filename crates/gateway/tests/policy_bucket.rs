@@ -54,7 +54,7 @@ impl Followed {
     }
 
     async fn applied(&self, revision: u64) {
-        let now = || self.rooms.is_loaded() && self.rooms.revision() == revision;
+        let now = || self.rooms.is_loaded() && self.rooms.applied().revision == revision;
         eventually(&format!("revision {revision} is in force"), now).await;
     }
 

@@ -23,6 +23,7 @@ use nats::{
         kv::{self, Operation, Store, UpdateError, UpdateErrorKind},
     },
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -84,6 +85,8 @@ pub struct Bucket {
     fence: Fence,
     replicas: usize,
     mirror: Mutex<Mirror>,
+    /// The mirror shows a bucket that is no more.
+    stale: Notify,
 }
 
 #[derive(Default)]
@@ -93,6 +96,8 @@ struct Mirror {
     revisions: BTreeMap<u64, String>,
     /// There while the bucket is followed and has been read whole.
     store: Option<Store>,
+    /// When the bucket was made that the mirror shows, in nanoseconds since 1970.
+    made: Option<i64>,
     /// Why it could not be followed the last time, and since when there was trouble without a break.
     trouble: Option<(String, Instant)>,
 }
@@ -115,7 +120,7 @@ impl Bucket {
     /// The bucket on that connection; made with so many replicas if it is missing. Nothing happens before [`run`](Self::run).
     #[must_use]
     pub fn new(client: Client, fence: Fence, replicas: usize) -> Self {
-        Self { client, fence, replicas, mirror: Mutex::default() }
+        Self { client, fence, replicas, mirror: Mutex::default(), stale: Notify::new() }
     }
 
     /// Whether the connection stands.
@@ -140,6 +145,12 @@ impl Bucket {
             }
             _ => BucketError::Away,
         }
+    }
+
+    /// When the bucket was made that revisions count in, in nanoseconds since 1970; none before it has been read.
+    #[must_use]
+    pub fn made(&self) -> Option<i64> {
+        self.mirror().made
     }
 
     /// What the bucket holds for a key.
@@ -174,12 +185,18 @@ impl Bucket {
     pub async fn put(&self, policy: &RoomPolicy, over: u64) -> Result<u64, BucketError> {
         let store = self.store()?;
         let (key, json) = (policy.room.policy_key(), policy.to_json()?);
+        let newest = self.mirror().revisions.keys().next_back().copied();
         let written = tokio::time::timeout(WRITE_LIMIT, store.update(&key, json.into(), over));
         let revision = match written.await {
             Ok(Ok(revision)) => revision,
             Ok(Err(error)) => return Err(failure(&error)),
             Err(_) => return Err(BucketError::Away),
         };
+        if newest.is_some_and(|newest| revision <= newest) {
+            // Revisions only grow, so this is another bucket than the one that was read, and the mirror says nothing of it.
+            self.stale.notify_one();
+            return Err(BucketError::Raced);
+        }
         let policy = Some(Arc::new(policy.clone()));
         self.show(key, Entry { revision, policy, present: true });
         Ok(revision)
@@ -264,6 +281,9 @@ impl Bucket {
                         self.listed(std::mem::take(&mut read), store.clone(), changed);
                     }
                 }
+                () = self.stale.notified() => {
+                    return Err("the bucket was made anew; it is read again".to_owned());
+                }
                 _ = audit.tick() => {
                     // That NATS cannot answer now says nothing about the bucket.
                     match context.get_stream(format!("KV_{BUCKET}")).await {
@@ -308,7 +328,10 @@ impl Bucket {
         let mut mirror = self.mirror();
         keys.extend(mirror.entries.keys().filter(|key| !read.contains_key(*key)).cloned());
         let revisions = read.iter().map(|(key, entry)| (entry.revision, key.clone())).collect();
-        *mirror = Mirror { entries: read, revisions, store: Some(store), trouble: None };
+        let created = store.stream.cached_info().created;
+        // The type of a time has room for more than i64 has; NATS has not.
+        let made = i64::try_from(created.unix_timestamp_nanos()).ok();
+        *mirror = Mirror { entries: read, revisions, store: Some(store), made, trouble: None };
         drop(mirror);
         keys.iter().for_each(|key| changed(key));
         // Also for those that are in no bucket yet.

@@ -84,9 +84,10 @@ impl Reports {
         if before.is_some_and(|before| before.serves(now)) != serves(&report) {
             change.pools.insert(report.pool.clone());
         }
-        let applied = before.map_or(0, |before| before.report.applied_revision);
+        // A bucket that was made anew counts from 1 again.
+        let same = before.filter(|before| before.report.bucket == report.bucket);
+        let applied = same.map_or(0, |before| before.report.applied_revision);
         if report.applied_revision != applied {
-            // A bucket that was made anew counts from 1 again.
             let from = if report.applied_revision > applied { applied } else { 0 };
             change.applied = Some((from, report.applied_revision));
         }
@@ -160,13 +161,17 @@ impl Reports {
         gateways
     }
 
-    /// The revisions that the serving gateways of a pool have applied, one each.
+    /// The revisions that the serving gateways of a pool have applied, one each, as they count in the bucket that was made
+    /// then. Of a gateway that still knows another bucket it is 0: it has applied nothing of this one.
     #[must_use]
-    pub fn serving(&self, pool: &str, now: Instant) -> Vec<u64> {
+    pub fn serving(&self, pool: &str, bucket: Option<i64>, now: Instant) -> Vec<u64> {
         let table = self.table();
         let gateways = table.gateways.values();
         let serving = gateways.filter(|heard| heard.report.pool == pool && heard.serves(now));
-        serving.map(|heard| heard.report.applied_revision).collect()
+        let of_bucket = |report: &GatewayReport| {
+            if report.bucket == bucket { report.applied_revision } else { 0 }
+        };
+        serving.map(|heard| of_bucket(&heard.report)).collect()
     }
 
     /// The connections of a room, `namespace/name`, over all gateways of all pools.
@@ -205,12 +210,15 @@ mod tests {
 
     use super::*;
 
+    const BUCKET: Option<i64> = Some(1);
+
     fn report(gateway: &str, applied_revision: u64, lobby: u64) -> GatewayReport {
         GatewayReport {
             schema: REPORT_SCHEMA,
             gateway: gateway.to_owned(),
             pool: "default".to_owned(),
             applied_revision,
+            bucket: BUCKET,
             draining: false,
             connections: BTreeMap::from([("demo/lobby".to_owned(), lobby)]),
             asks: None,
@@ -223,15 +231,15 @@ mod tests {
     fn a_gateway_serves_once_its_policies_are_loaded_and_until_it_drains() {
         let (reports, now) = (Reports::default(), Instant::now());
         assert!(reports.hear(report("a", 0, 0), now).pools.is_empty());
-        assert!(reports.serving("default", now).is_empty());
+        assert!(reports.serving("default", BUCKET, now).is_empty());
         let change = reports.hear(report("a", 7, 0), now);
         assert_eq!(change.applied, Some((0, 7)));
         assert!(change.pools.contains("default"));
-        assert_eq!(reports.serving("default", now), [7]);
-        assert!(reports.serving("other", now).is_empty());
+        assert_eq!(reports.serving("default", BUCKET, now), [7]);
+        assert!(reports.serving("other", BUCKET, now).is_empty());
         let draining = GatewayReport { draining: true, ..report("a", 7, 0) };
         assert!(reports.hear(draining, now).pools.contains("default"));
-        assert!(reports.serving("default", now).is_empty());
+        assert!(reports.serving("default", BUCKET, now).is_empty());
     }
 
     #[test]
@@ -243,6 +251,18 @@ mod tests {
         assert_eq!(change.rooms, BTreeSet::from(["demo/lobby".to_owned()]));
         let anew = reports.hear(report("a", 2, 6), now);
         assert_eq!(anew.applied, Some((0, 2)), "a bucket made anew");
+        let ahead = reports.hear(GatewayReport { bucket: Some(2), ..report("a", 9, 6) }, now);
+        assert_eq!(ahead.applied, Some((0, 9)), "also when it has already more revisions");
+    }
+
+    #[test]
+    fn a_revision_of_another_bucket_says_nothing() {
+        let (reports, now) = (Reports::default(), Instant::now());
+        reports.hear(report("a", 7, 0), now);
+        reports.hear(GatewayReport { bucket: Some(2), ..report("b", 3, 0) }, now);
+        let mut revisions = reports.serving("default", Some(2), now);
+        revisions.sort_unstable();
+        assert_eq!(revisions, [0, 3], "the first has applied nothing of this bucket yet");
     }
 
     #[test]
@@ -252,7 +272,7 @@ mod tests {
         reports.hear(report("a", 7, 5), now);
         now += EXPIRY;
         assert!(reports.tick(now, true, |_| true).pools.contains("default"));
-        assert!(reports.serving("default", now).is_empty());
+        assert!(reports.serving("default", BUCKET, now).is_empty());
         assert_eq!(reports.connections("demo/lobby"), 5);
         assert!(reports.gateways("default", now)[0].silent);
         let change = reports.tick(now, true, |_| false);
@@ -270,12 +290,12 @@ mod tests {
             assert_eq!(reports.tick(now, false, |_| false), Change::default());
         }
         assert_eq!(reports.hearing(now), Hearing::Away(Duration::from_secs(59)));
-        assert_eq!(reports.serving("default", now), [7]);
+        assert_eq!(reports.serving("default", BUCKET, now), [7]);
         reports.tick(now, true, |_| false);
         assert_eq!(reports.hearing(now), Hearing::Listening);
         now += EXPIRY;
         assert_eq!(reports.hearing(now), Hearing::Clear);
         reports.tick(now, true, |_| false);
-        assert!(reports.serving("default", now).is_empty());
+        assert!(reports.serving("default", BUCKET, now).is_empty());
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{PolicyHealth, PolicySource};
 use crate::{
     events::policy::PolicyEvents,
-    room::{Changes, Policy, Rooms},
+    room::{Applied, Changes, Policy, Rooms},
 };
 
 /// How often the files are looked at.
@@ -126,7 +126,7 @@ impl FilesSource {
         self.judged = Some(contents.digest());
         let policies = contents.policies().and_then(|declared| compile(declared, &self.paths))?;
         let changes = rooms.replace(policies);
-        rooms.set_revision(0);
+        rooms.set_applied(Applied::default());
         self.health.refused(Vec::new(), &self.events);
         self.events.applied(rooms.len(), changes);
         Ok(changes)

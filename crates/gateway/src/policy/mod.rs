@@ -15,7 +15,7 @@ pub mod nats;
 
 /// Keeps a table of rooms true.
 pub trait PolicySource: Send + 'static {
-    /// Runs until `stop` is cancelled. Calls [`Rooms::set_revision`] once everything there at start is applied, and
+    /// Runs until `stop` is cancelled. Calls [`Rooms::set_applied`] once everything there at start is applied, and
     /// after each later change.
     fn run(self: Box<Self>, rooms: Arc<Rooms>, stop: CancellationToken) -> BoxFuture<'static, ()>;
 }

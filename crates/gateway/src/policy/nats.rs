@@ -5,7 +5,7 @@
 //! removed. A bucket that was made anew is given time to be filled before that. Values that do not validate are
 //! refused one by one. This source only reads: the operator makes and fills the bucket.
 //!
-//! The revision told to [`Rooms::set_revision`] is a promise that everything up to it is in force. A refused value
+//! The revision told to [`Rooms::set_applied`] is a promise that everything up to it is in force. A refused value
 //! holds it back, to the revision before, until its key is mended: the operator must not take for running what is not.
 
 use std::{
@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use super::{PolicyHealth, PolicySource};
 use crate::{
     events::policy::PolicyEvents,
-    room::{Changes, Policy, Rooms},
+    room::{Applied, Changes, Policy, Rooms},
 };
 
 /// The wait before the bucket is tried again.
@@ -272,7 +272,10 @@ impl BucketSource {
 
     fn tell(&self, rooms: &Rooms) {
         if self.view.listed {
-            rooms.set_revision(self.view.revision());
+            // The type of a time has room for more than i64 has; NATS has not.
+            let made = |time: DateTime| i64::try_from(time.unix_timestamp_nanos()).ok();
+            let bucket = self.created.and_then(made);
+            rooms.set_applied(Applied { revision: self.view.revision(), bucket });
         }
         let fault = |(key, (revision, fault)): (&String, &(u64, String))| {
             format!("{key} at revision {revision}: {fault}")

@@ -30,7 +30,7 @@ pub struct Observed {
     pub hearing: Hearing,
     /// Members, over all gateways.
     pub connections: u64,
-    /// The revisions that the serving gateways of its pool have applied, one each.
+    /// The revisions that the serving gateways of its pool have applied, one each; 0 for one that knows another bucket.
     pub serving: Vec<u64>,
     /// What is wrong with that pool's objects, if anything.
     pub pool_fault: Option<String>,
@@ -104,7 +104,7 @@ impl Observed {
             bucket_read: context.bucket.is_read() && context.bucket.is_connected(),
             hearing: context.reports.hearing(now),
             connections: context.reports.connections(&key.path()),
-            serving: context.reports.serving(&pool, now),
+            serving: context.reports.serving(&pool, context.bucket.made(), now),
             pool_fault: context.pools.fault(&pool),
             memory: context.rooms.get(key),
             key: key.clone(),
