@@ -43,13 +43,23 @@ cluster: ## A Kubernetes control plane for hand use, and how to reach it (built 
 	@$(STEP) "control plane" scripts/cluster up
 
 .PHONY: cluster-down
-cluster-down: ## End the control plane of `make cluster` and remove all that it stored
+cluster-down: ## End what `make cluster` and `make cluster-run` started, and remove all that it stored
 	@scripts/cluster down
+	@scripts/cluster-run down
+
+.PHONY: image
+image: ## The image, as an OCI archive, of what cargo builds here (users take docker build instead)
+	@$(STEP) "image" scripts/image build localhost/hubbub:local $(TARGET)/image/hubbub.tar
+	@echo "$(TARGET)/image/hubbub.tar"
+
+.PHONY: cluster-run
+cluster-run: ## A cluster of two real nodes with the product in it, and the addresses to open (needs root)
+	@scripts/cluster-run up
 
 ##@ Test
 
 .PHONY: test
-test: prerequisites check deny unit integration conformance-core browser fuzz ## All that CI runs: every check and every test
+test: prerequisites check deny unit integration conformance-core browser chart e2e fuzz ## All that CI runs: every check and every test
 	@echo "all checks and tests have passed"
 
 .PHONY: check
@@ -84,6 +94,15 @@ integration: ## Integration tests: real clients, a real nats-server, a real Kube
 browser: build ## The room's page in a real Chromium
 	@$(STEP) "browser tests" scripts/browser-tests
 
+.PHONY: chart
+chart: ## The chart: lints, what is generated from it, its rendering, and what a real API server says of it
+	@$(STEP) "generated manifests" scripts/manifests --check
+	@$(STEP) "chart" scripts/chart-tests
+
+.PHONY: e2e
+e2e: ## The whole product on a real cluster, with real containers (needs root, or KUBECONFIG)
+	@$(STEP) "end-to-end tests" scripts/e2e-tests --test 'e2e_*'
+
 .PHONY: conformance
 conformance: build ## The Autobahn testsuite: core over both buses, and the limits
 	@$(STEP) "conformance" scripts/conformance/run core core-nats limits
@@ -104,10 +123,9 @@ fuzz: ## The fuzz targets, FUZZ_SECONDS each (60)
 fmt: ## Format the Rust sources
 	@$(CARGO) fmt --all
 
-.PHONY: crds
-crds: ## Write the definition of the resource ChatRoom anew from the Rust types
-	@$(CARGO) run --locked --quiet --package hubbub-operator -- crd > manifests/crds/.chatrooms.yaml
-	@mv manifests/crds/.chatrooms.yaml manifests/crds/chatrooms.yaml
+.PHONY: manifests
+manifests: ## Write anew what is generated: the definition of ChatRoom, the chart's README, install.yaml
+	@$(STEP) "generated manifests" scripts/manifests
 
 .PHONY: bench
 bench: ## Measure speed and memory with hubbub-load (about an hour; wants a quiet machine)

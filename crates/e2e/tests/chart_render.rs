@@ -1,0 +1,258 @@
+//! The chart as Helm renders it: what a real API server says of it, what is refused with a sentence, and that it agrees with the
+//! operator where both must say the same.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{collections::BTreeMap, env, path::PathBuf, process::Command};
+
+use hubbub_operator::{operator::lease_name, pool, settings::Settings};
+use hubbub_testkit::{ControlPlane, Controllers};
+use serde_json::{Value, json};
+
+/// What the variable that `scripts/chart-tests` sets says.
+fn variable(name: &str) -> PathBuf {
+    env::var_os(name)
+        .unwrap_or_else(|| panic!("{name} is not set: run these tests by `make chart`"))
+        .into()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The rendered manifests, or what Helm says.
+fn render_with(helm: &str, release: &str, values: &Value) -> Result<String, String> {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), values.to_string()).unwrap();
+    let mut command = Command::new(variable(helm));
+    command.args(["template", release]).arg(root().join("charts/hubbub")).args([
+        "--namespace",
+        "chat",
+        "--values",
+    ]);
+    let output = command.arg(file.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+fn render(values: &Value) -> String {
+    render_with("HUBBUB_HELM", "hubbub", values).unwrap_or_else(|error| panic!("{values}: {error}"))
+}
+
+/// The objects in a text of manifests.
+fn objects(manifests: &str) -> Vec<Value> {
+    let documents = manifests.split("\n---").map(str::trim).filter(|text| {
+        text.lines().any(|line| {
+            !line.trim_start().starts_with('#') && !line.trim().is_empty() && line != "---"
+        })
+    });
+    documents
+        .map(|text| {
+            serde_yaml::from_str(text.trim_start_matches("---"))
+                .unwrap_or_else(|error| panic!("{error}: {text}"))
+        })
+        .collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found =
+        objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("there is no {kind} {name}"))
+}
+
+/// Values that turn on, between them, everything that the chart can make.
+fn cases() -> BTreeMap<&'static str, Value> {
+    BTreeMap::from([
+        ("defaults", json!({})),
+        (
+            "everything beside",
+            json!({
+                "commonLabels": {"team": "chat"},
+                "image": {"digest": format!("sha256:{}", "0".repeat(64))},
+                "imagePullSecrets": ["registry"],
+                "operator": {
+                    "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}, "nodeSelector": {"disk": "fast"},
+                    "tolerations": [{"key": "chat", "operator": "Exists"}], "priorityClassName": "high",
+                    "extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}], "serviceAccount": {"annotations": {"e": "f"}},
+                    "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
+                },
+                "ingress": {"enabled": true, "className": "nginx", "hosts": ["chat.example.com"],
+                    "tls": [{"secretName": "chat", "hosts": ["chat.example.com"]}]},
+                "httpRoute": {"enabled": true, "parentRefs": [{"name": "public"}], "hostnames": ["chat.example.com"]},
+                "monitoring": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}},
+            }),
+        ),
+        ("rooms of two namespaces", json!({"operator": {"roomNamespaces": ["demo", "team"]}})),
+        (
+            "NATS of three servers with volumes",
+            json!({"nats": {"server": {
+                "replicas": 3, "persistence": {"enabled": true, "storageClassName": "fast"},
+            }}}),
+        ),
+        (
+            "a NATS of one's own",
+            json!({"nats": {
+                "url": "tls://nats-0.example.com:4223,tls://nats-1.example.com",
+                "gatewayCredentialsSecret": {"name": "nats", "key": "gateway.creds"},
+                "operatorCredentialsSecret": {"name": "nats", "key": "operator.creds"},
+                "caSecret": {"name": "nats-ca", "key": "ca.crt"},
+            }}),
+        ),
+        (
+            "the least",
+            json!({
+                "crds": {"enabled": false}, "rbac": {"aggregate": false},
+                "operator": {"replicas": 1, "podDisruptionBudget": {"enabled": false}, "networkPolicy": {"enabled": false}},
+                "nats": {"server": {"networkPolicy": {"enabled": false}}},
+            }),
+        ),
+        (
+            "pools",
+            json!({"pools": {
+                "default": {"drain": {"settle": "1s", "window": "2s", "deadline": "4s"}, "affinity": {"podAffinity": {}}},
+                "vip": {"min": 1, "resources": {"limits": {"cpu": 2, "memory": "1Gi"}}, "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"g": "h"}}},
+            }}),
+        ),
+    ])
+}
+
+#[tokio::test]
+async fn a_real_api_server_takes_all_that_is_rendered() {
+    let plane = ControlPlane::start_with(Controllers::On).await;
+    let kubectl = plane.kubectl();
+    for namespace in ["chat", "demo", "team"] {
+        kubectl.run(&["create", "namespace", namespace]).await;
+    }
+    let restricted = [
+        "pod-security.kubernetes.io/enforce=restricted",
+        "pod-security.kubernetes.io/warn=restricted",
+    ];
+    kubectl.run(&["label", "namespace", "chat", restricted[0], restricted[1]]).await;
+    let foreign = variable("HUBBUB_FOREIGN_DEFINITIONS").display().to_string();
+    let definition = root().join("manifests/crds/chatrooms.yaml").display().to_string();
+    for folder in [&foreign, &definition] {
+        kubectl.run(&["apply", "--server-side", "--filename", folder]).await;
+    }
+    kubectl.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).await;
+
+    for (case, values) in cases() {
+        let rendered = render(&values);
+        // Strictly: a field that the server does not know is an error, and so is one that stands twice.
+        let arguments =
+            ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"];
+        let applied = kubectl.try_feed(&arguments, &rendered).await;
+        applied.unwrap_or_else(|error| panic!("{case}: {error}"));
+        // A pod's template is judged by the pods that it makes; a warning says what they would violate.
+        for object in objects(&rendered) {
+            let Some(template) = object["spec"].get("template") else { continue };
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "namespace": "chat"}, "spec": template["spec"]});
+            let judged = kubectl
+                .try_feed(&["create", "--dry-run=server", "--filename=-"], &pod.to_string())
+                .await;
+            let refused = judged.err().filter(|error| error.contains("violates PodSecurity"));
+            assert_eq!(refused, None, "{case}: {}", object["metadata"]["name"]);
+        }
+    }
+    let install = std::fs::read_to_string(root().join("manifests/install.yaml")).unwrap();
+    kubectl
+        .try_feed(
+            &["apply", "--filename=-"],
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: hubbub}",
+        )
+        .await
+        .unwrap();
+    let arguments =
+        ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"];
+    kubectl
+        .try_feed(&arguments, &install)
+        .await
+        .unwrap_or_else(|error| panic!("install.yaml: {error}"));
+}
+
+#[test]
+fn helm_3_and_helm_4_render_the_same() {
+    for (case, values) in cases() {
+        let by_four = render_with("HUBBUB_HELM4", "hubbub", &values).unwrap();
+        let sorted = |text: &str| {
+            let mut all: Vec<_> = objects(text).iter().map(Value::to_string).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(&render(&values)), sorted(&by_four), "{case}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_place() {
+    for (values, words) in [
+        (json!({"oprator": {}}), "additional properties 'oprator' not allowed"),
+        (json!({"operator": {"replica": 2}}), "additional properties 'replica' not allowed"),
+        (json!({"operator": {"replicas": 0}}), "/operator/replicas"),
+        (json!({"operator": {"roomNamespaces": ["Demo"]}}), "/operator/roomNamespaces/0"),
+        (json!({"pools": {"default": {"drian": {}}}}), "additional properties 'drian' not allowed"),
+        (json!({"pools": {"default": {"drain": {"window": "20"}}}}), "/pools/default/drain/window"),
+        (json!({"pools": {"VIP": {}}}), "VIP"),
+        (
+            json!({"pools": {"default": {"service": {"type": "ExternalName"}}}}),
+            "/pools/default/service/type",
+        ),
+        (json!({"nats": {"server": {"replicas": 2}}}), "/nats/server/replicas"),
+        (
+            json!({"nats": {"url": "http://nats"}, "image": {"pullPolicy": "Sometimes"}}),
+            "/image/pullPolicy",
+        ),
+        (json!({"nats": {"caSecret": {"name": "ca"}}}), "/nats/caSecret"),
+        (
+            json!({"nats": {"server": {"enabled": false}}}),
+            "name yours in nats.url, or let the chart run one",
+        ),
+        (json!({"ingress": {"enabled": true}}), "ingress.hosts is empty: name the hosts"),
+        (
+            json!({"httpRoute": {"enabled": true}}),
+            "httpRoute.parentRefs is empty: name the Gateway",
+        ),
+    ] {
+        let error = render_with("HUBBUB_HELM", "hubbub", &values).expect_err(&values.to_string());
+        assert!(error.contains(words), "{values}: {error}");
+    }
+}
+
+#[test]
+fn the_operator_takes_the_settings_of_every_case() {
+    for (case, values) in cases() {
+        let objects = objects(&render(&values));
+        let settings = &find(&objects, "ConfigMap", "hubbub-operator")["data"]["settings.yaml"];
+        let settings = Settings::parse(settings.as_str().unwrap())
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert!(!settings.pool("default").image.is_empty());
+    }
+}
+
+#[test]
+fn the_rights_are_those_that_the_operator_is_tested_with() {
+    let objects_of_chart = objects(&render(&json!({})));
+    let tested =
+        objects(&std::fs::read_to_string(root().join("manifests/operator/rbac.yaml")).unwrap());
+    let of_chart = |kind, name| find(&objects_of_chart, kind, name)["rules"].clone();
+    let of_test = |kind| find(&tested, kind, "hubbub-operator")["rules"].clone();
+    assert_eq!(of_chart("ClusterRole", "chat-hubbub-operator-rooms"), of_test("ClusterRole"));
+    assert_eq!(of_chart("Role", "hubbub-operator"), of_test("Role"));
+    assert_eq!(lease_name("hubbub"), "hubbub-operator", "the lease that the Role names");
+}
+
+#[test]
+fn names_of_services_are_those_that_the_operator_gives() {
+    for (release, pool) in [
+        ("hubbub", "default"),
+        ("a-release-with-a-rather-long-name-hubbub", "a-pool-with-a-long-name-too"),
+    ] {
+        let values = json!({
+            "pools": {pool: {}}, "ingress": {"enabled": true, "hosts": ["a.example"], "pool": pool},
+        });
+        let objects = objects(&render_with("HUBBUB_HELM", release, &values).unwrap());
+        let ingress = objects.iter().find(|object| object["kind"] == "Ingress").unwrap();
+        let service =
+            &ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"];
+        assert_eq!(*service, pool::name(release, pool));
+    }
+}
