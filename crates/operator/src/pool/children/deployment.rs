@@ -1,6 +1,6 @@
 //! Runs the gateways: without rights, without a token, with time to drain.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -22,7 +22,10 @@ use super::{ADMIN_PORT, Blueprint, PUBLIC_PORT};
 use crate::settings::{Amount, SecretKey};
 
 /// Seconds between the end of a drain and the moment that Kubernetes kills the pod: for flushing and for a busy node.
-const GRACE_MARGIN: u64 = 10;
+const GRACE_MARGIN: i64 = 10;
+
+/// Seconds that a gateway may take to start, beside those that it has to be ready, before a rollout counts as stuck.
+const PROGRESS_MARGIN: i32 = 600;
 
 /// The user that the image runs as.
 const USER: i64 = 65_532;
@@ -35,11 +38,16 @@ pub(super) fn of(blueprint: &Blueprint<'_>) -> Deployment {
     let settings = blueprint.settings;
     let mut labels = settings.pod_labels.clone();
     labels.extend(blueprint.labels());
+    let drain = seconds(*settings.drain.settle + *settings.drain.window);
     Deployment {
         metadata: blueprint.metadata(),
         spec: Some(DeploymentSpec {
             replicas: i32::try_from(blueprint.replicas).ok(),
             revision_history_limit: Some(3),
+            // In a rolling restart the next gateway begins to drain only when the last one is about empty, so members come
+            // back at the pace of one drain, however many gateways there are.
+            min_ready_seconds: Some(drain),
+            progress_deadline_seconds: Some(drain.saturating_add(PROGRESS_MARGIN)),
             selector: blueprint.selector(),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
@@ -63,18 +71,22 @@ pub(super) fn of(blueprint: &Blueprint<'_>) -> Deployment {
     }
 }
 
+/// Whole seconds, rounded up.
+fn seconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
 fn pod(blueprint: &Blueprint<'_>) -> PodSpec {
     let settings = blueprint.settings;
     let secrets = settings.image_pull_secrets.iter().cloned();
     let secrets: Vec<_> = secrets.map(|name| LocalObjectReference { name }).collect();
-    let deadline = settings.drain.deadline.as_millis().div_ceil(1000);
-    let grace = u64::try_from(deadline).unwrap_or(u64::MAX).saturating_add(GRACE_MARGIN);
+    let grace = i64::from(seconds(*settings.drain.deadline)).saturating_add(GRACE_MARGIN);
     PodSpec {
         service_account_name: Some(blueprint.name()),
         automount_service_account_token: Some(false),
         // Their variables begin with the names of Services, and ours with HUBBUB.
         enable_service_links: Some(false),
-        termination_grace_period_seconds: i64::try_from(grace).ok(),
+        termination_grace_period_seconds: Some(grace),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -276,6 +288,9 @@ mod tests {
         let short = "nats: {url: x}\npools: {default: {image: a, drain: {settle: 1s, window: 2s, deadline: 3500ms}}}";
         let spec = spec(short);
         assert_eq!(spec.termination_grace_period_seconds, Some(14));
+        let rollout = children(short, "default", 3).deployment.spec.unwrap();
+        assert_eq!(rollout.min_ready_seconds, Some(3), "one drain after the other");
+        assert!(rollout.progress_deadline_seconds > rollout.min_ready_seconds);
         let window =
             |v: &EnvVar| v.name == "HUBBUB_DRAIN_WINDOW" && v.value.as_deref() == Some("2s");
         assert!(spec.containers[0].env.as_ref().unwrap().iter().any(window));
