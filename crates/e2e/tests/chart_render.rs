@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, env, path::PathBuf, process::Command};
 
-use hubbub_operator::{operator::lease_name, pool, settings::Settings};
+use hubbub_operator::{lease, pool, settings::Settings};
 use hubbub_testkit::{ControlPlane, Controllers};
 use serde_json::{Value, json};
 
@@ -237,7 +237,7 @@ fn the_rights_are_those_that_the_operator_is_tested_with() {
     let of_test = |kind| find(&tested, kind, "hubbub-operator")["rules"].clone();
     assert_eq!(of_chart("ClusterRole", "chat-hubbub-operator-rooms"), of_test("ClusterRole"));
     assert_eq!(of_chart("Role", "hubbub-operator"), of_test("Role"));
-    assert_eq!(lease_name("hubbub"), "hubbub-operator", "the lease that the Role names");
+    assert_eq!(lease::name("hubbub"), "hubbub-operator", "the lease that the Role names");
 }
 
 #[test]

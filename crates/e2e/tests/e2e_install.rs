@@ -121,6 +121,7 @@ async fn what_is_kept_is_all_that_is_left(world: &World, release: Release<'_>) {
     assert_eq!(roles, "", "rights in the whole cluster are gone");
     let room = kubectl.json(&["get", "chatroom", "kept", "--namespace", &namespace]).await;
     assert!(room["metadata"]["finalizers"].is_null(), "nobody would remove it any more: {room}");
+    assert!(room["status"].is_null(), "nor say that nobody serves it: {room}");
     // And so it can be deleted, with its namespace.
     kubectl.run(&["delete", "chatroom", "kept", "--namespace", &namespace, "--timeout=30s"]).await;
 }

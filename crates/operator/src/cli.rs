@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use hubbub_api::WireDuration;
 use hubbub_nats::{NatsFlags, NatsOptions};
 use hubbub_program::{LogFlags, address, dns_label, own_name};
 
@@ -90,6 +91,10 @@ pub struct Run {
     /// Copies of the bucket of policies in a cluster of NATS servers, if this operator makes it
     #[arg(long, env = "HUBBUB_BUCKET_REPLICAS", default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
     pub bucket_replicas: u8,
+
+    /// How long a pool's load must have been lower before a gateway goes
+    #[arg(long, env = "HUBBUB_SCALE_DOWN_AFTER", default_value = "5m", value_name = "TIME")]
+    pub scale_down_after: WireDuration,
 
     /// Whether replicas agree on one that writes; switch it off only where a second can never run
     #[arg(long, env = "HUBBUB_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Replicas")]

@@ -8,7 +8,6 @@ use hubbub_operator::{
     definition,
     error::in_words,
     operator::{Config, Operator, StartError},
-    scaling::WINDOW,
     settings::Settings,
     signals,
     uninstall::Uninstall,
@@ -103,6 +102,7 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
     let (client, namespace) = kubernetes(&flags.release).await?;
     let (admin_listen, leader_election) = (flags.admin_listen, flags.leader_election);
     let Release { instance, room_namespaces, .. } = flags.release.clone();
+    let scale_down_window = *flags.scale_down_after;
     let (identity, bucket_replicas) = (flags.identity(), usize::from(flags.bucket_replicas));
     let (settings, nats) = flags.required()?;
     Ok(Config {
@@ -111,7 +111,7 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
         nats,
         bucket_replicas,
         settings: Settings::read(&settings)?,
-        scale_down_window: WINDOW,
+        scale_down_window,
         instance,
         namespace,
         room_namespaces,

@@ -18,7 +18,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
-    core::{NamespaceResourceScope, PartialObjectMeta},
+    core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -26,6 +26,7 @@ use serde_json::json;
 use crate::{
     context::FIELD_MANAGER,
     fence::Fence,
+    guard::GuardedRoom,
     lease::{self, Election},
     pool,
 };
@@ -134,11 +135,11 @@ impl Uninstall {
         Ok(list.items.len())
     }
 
-    async fn let_go(&self, all: Api<ChatRoomResource>) -> Result<usize, UninstallError> {
+    async fn let_go(&self, all: Api<GuardedRoom>) -> Result<usize, UninstallError> {
         let mut parameters = ListParams::default().limit(PAGE);
         let mut count = 0;
         loop {
-            let page = match all.list_metadata(&parameters).await {
+            let page = match all.list(&parameters).await {
                 Ok(page) => page,
                 // There is no such resource (any more), so there are no rooms.
                 Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(count),
@@ -155,24 +156,30 @@ impl Uninstall {
     }
 
     /// Whether the room was held.
-    async fn let_go_of(
-        &self,
-        room: &PartialObjectMeta<ChatRoomResource>,
-    ) -> Result<bool, UninstallError> {
-        let finalizers = room.finalizers();
-        let others: Vec<_> = finalizers.iter().filter(|name| *name != FINALIZER).collect();
-        if others.len() == finalizers.len() {
+    async fn let_go_of(&self, room: &GuardedRoom) -> Result<bool, UninstallError> {
+        let release = format!("{}/{}", self.namespace, self.instance);
+        let status = room.0.as_ref().ok().and_then(|room| room.status.as_ref());
+        let operator = status.and_then(|status| status.operator.as_deref());
+        if operator.is_some_and(|operator| operator != release) {
             return Ok(false);
         }
         let (namespace, name) = (room.namespace().unwrap_or_default(), room.name_any());
         let rooms: Api<ChatRoomResource> = Api::namespaced(self.client.clone(), &namespace);
-        // Of that very version: a finalizer that somebody else adds meanwhile must not be lost.
-        let version = room.resource_version();
-        let patch = json!({"metadata": {"resourceVersion": version, "finalizers": others}});
         let by =
             PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = rooms.patch_metadata(&name, &by, &Patch::Merge(&patch)).await;
-        gone(patched, &format!("letting go of {namespace}/{name}"))?;
+        if operator.is_some() {
+            // Nobody serves it any more, and nobody else would say so.
+            let patch = json!({"status": null});
+            let patched = rooms.patch_status(&name, &by, &Patch::Merge(&patch)).await;
+            gone(patched, &format!("clearing the status of {namespace}/{name}"))?;
+        }
+        let finalizers = room.finalizers();
+        let others: Vec<_> = finalizers.iter().filter(|name| *name != FINALIZER).collect();
+        if others.len() < finalizers.len() {
+            let patch = json!({"metadata": {"finalizers": others}});
+            let patched = rooms.patch_metadata(&name, &by, &Patch::Merge(&patch)).await;
+            gone(patched, &format!("letting go of {namespace}/{name}"))?;
+        }
         Ok(true)
     }
 }

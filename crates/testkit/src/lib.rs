@@ -28,6 +28,7 @@ pub use cluster::{Cluster, Namespace};
 pub use control_plane::{AuditEvent, ControlPlane, Controllers};
 pub use gateway_process::{GatewayProcess, raise_descriptors};
 pub use handshake::Handshake;
+pub use hubbub_websocket::Opcode;
 pub use kubectl::Kubectl;
 pub use member::Member;
 pub use nats_server::{Auth, JetStream, NatsConfig, NatsServer, Tls};
