@@ -7,6 +7,8 @@ use hubbub_api::WireDuration;
 use hubbub_nats::{NatsFlags, NatsOptions};
 use hubbub_program::{LogFlags, address, dns_label, own_name};
 
+use crate::scaling::WINDOW;
+
 const EXAMPLES: &str = "\
 Examples:
   Define the resource ChatRoom in a cluster, then run the operator against it from this machine:
@@ -93,7 +95,7 @@ pub struct Run {
     pub bucket_replicas: u8,
 
     /// How long a pool's load must have been lower before a gateway goes
-    #[arg(long, env = "HUBBUB_SCALE_DOWN_AFTER", default_value = "5m", value_name = "TIME")]
+    #[arg(long, env = "HUBBUB_SCALE_DOWN_AFTER", default_value_t = WireDuration::from(WINDOW), value_name = "TIME")]
     pub scale_down_after: WireDuration,
 
     /// Whether replicas agree on one that writes; switch it off only where a second can never run

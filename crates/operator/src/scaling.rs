@@ -12,7 +12,6 @@ use std::{
 use hubbub_api::rules::MAX_GATEWAYS;
 
 /// How long the load must have been lower before a gateway goes, unless the command line says otherwise.
-#[cfg(test)]
 pub const WINDOW: Duration = Duration::from_secs(300);
 
 /// A load this little above a whole number of gateways is taken for rounding of floating point.
