@@ -237,6 +237,8 @@ fn the_rights_are_those_that_the_operator_is_tested_with() {
     let of_test = |kind| find(&tested, kind, "hubbub-operator")["rules"].clone();
     assert_eq!(of_chart("ClusterRole", "chat-hubbub-operator-rooms"), of_test("ClusterRole"));
     assert_eq!(of_chart("Role", "hubbub-operator"), of_test("Role"));
+    let named = objects(&render(&json!({"operator": {"roomNamespaces": ["demo"]}})));
+    assert_eq!(find(&named, "Role", "chat-hubbub-operator-rooms")["rules"], of_test("ClusterRole"));
     assert_eq!(lease::name("hubbub"), "hubbub-operator", "the lease that the Role names");
 }
 
