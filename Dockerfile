@@ -8,7 +8,10 @@
 
 ARG RUST_VERSION=1.95.0
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:${RUST_VERSION}-bookworm AS compiled
+ARG RUST_VERSION
 ARG TARGETARCH
+# The toolchain of the image is the pinned one, so that none is fetched.
+ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}
 WORKDIR /hubbub
 COPY Cargo.toml Cargo.lock rust-toolchain.toml LICENSE ./
 COPY crates crates
@@ -16,6 +19,7 @@ COPY scripts scripts
 # What earlier builds compiled and fetched is kept by the builder, so that a change of the sources compiles only these.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/hubbub/target,sharing=locked \
+    --mount=type=cache,target=/root/.cache/hubbub,sharing=locked \
     scripts/image-root /image "${TARGETARCH:-}"
 
 FROM scratch
