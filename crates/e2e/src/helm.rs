@@ -32,13 +32,19 @@ impl Helm {
     ///
     /// When it cannot be started.
     pub async fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut command = Command::new(&self.0);
-        command.args(arguments);
+        let mut command = self.command(arguments);
         let ended = tokio::task::spawn_blocking(move || command.output()).await;
         let output = ended.expect("waiting does not panic").expect("helm can be started");
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// A process that is yet to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.0);
+        command.args(arguments);
+        command
     }
 
     /// What it prints, warnings included.

@@ -13,7 +13,7 @@ use crate::{World, helm::chart, world::slowly};
 /// Where the rooms of the tests let pages join from.
 pub const PAGE: &str = "https://chat.example.com";
 
-/// See the module. What is not removed by [`Release::uninstall`] goes with its namespace.
+/// See the module. Dropped, it is removed, and so is its namespace.
 #[derive(Debug)]
 pub struct Release<'a> {
     world: &'a World,
@@ -252,6 +252,17 @@ impl<'a> Release<'a> {
             }
         }
         members
+    }
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        // Rights in the whole cluster do not go with a namespace. It may have been removed already.
+        let _ = self
+            .world
+            .helm
+            .command(&["uninstall", Self::NAME, "--namespace", self.namespace(), "--no-hooks"])
+            .output();
     }
 }
 
