@@ -139,6 +139,7 @@ fn a_report_has_this_json() {
             "gateway": "hubbub-default-7f9c",
             "pool": "default",
             "appliedRevision": 41,
+            "bucket": 1_764_000_000_123_456_789_i64,
             "draining": false,
             "connections": {"demo/lobby": 12}
         })
