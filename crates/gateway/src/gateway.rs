@@ -148,6 +148,10 @@ impl Gateway {
     ///
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        if let Some(options) = &config.nats {
+            // What can never work is told before what may be otherwise the next time, such as a port in use.
+            options.prepare().map_err(NatsBusError::from)?;
+        }
         let public_socket = open(config.listen, "--listen")?;
         let admin_socket = open(config.admin_listen, "--admin-listen")?;
         let address = public_socket.local_addr().unwrap_or(config.listen);
