@@ -26,7 +26,7 @@ const ADDED: [(&str, &str, &str); 7] = [
     ),
     (
         "deployment",
-        r#"{"spec": {"progressDeadlineSeconds": 7, "template": {"metadata": {"labels": {"extra": "yes"}}}}}"#,
+        r#"{"spec": {"progressDeadlineSeconds": 7777, "template": {"metadata": {"labels": {"extra": "yes"}}}}}"#,
         "/spec/template/metadata/labels/extra",
     ),
     ("deployment", r#"{"spec": {"paused": true}}"#, "/spec/paused"),
