@@ -7,10 +7,12 @@
 
 mod helm;
 mod load;
+mod pod;
 mod release;
 mod world;
 
 pub use helm::Helm;
 pub use load::Load;
+pub use pod::Pod;
 pub use release::{PAGE, Release};
 pub use world::{World, slowly};

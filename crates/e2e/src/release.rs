@@ -40,8 +40,12 @@ impl<'a> Release<'a> {
         let (nats_repository, nats_tag) = split_image(&world.nats_image);
         let mut all = json!({
             "image": {"repository": repository, "tag": tag},
-            // Reached at a node's address from wherever the test runs.
-            "pools": {"default": {"service": {"type": "NodePort"}}},
+            "pools": {"default": {
+                // Reached at a node's address from wherever the test runs.
+                "service": {"type": "NodePort"},
+                // And asked for its members by way of the API server, wherever that runs.
+                "networkPolicy": {"adminFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
+            }},
             "nats": {"server": {"image": {"repository": nats_repository, "tag": nats_tag}}},
         });
         merge(&mut all, values);
