@@ -195,6 +195,12 @@ impl OperatorEvents {
         self.writes.get_or_create(&KindLabel { kind }).get()
     }
 
+    /// How many looks at things of that kind, `room` or `pool`, came to a good end.
+    #[must_use]
+    pub fn reconciles(&self, kind: &'static str) -> u64 {
+        self.reconciles.get_or_create(&OutcomeLabels { kind, outcome: "done" }).get()
+    }
+
     /// An object is not as it was applied; `by` are the field managers that have added to it, if any.
     pub fn drifted(&self, kind: &str, name: &str, by: &str) {
         self.drifts.inc();
@@ -212,7 +218,7 @@ impl OperatorEvents {
                 kind,
                 name,
                 by,
-                "something in the way of every write, such as an admission webhook, adds to an object of a pool; it is left so"
+                "something in the way of every write, such as an admission webhook, adds to an object of a pool; it is left, and looked at again"
             );
         }
     }

@@ -303,7 +303,7 @@ async fn worker(context: Arc<Context>, stop: CancellationToken) {
         let begun = Instant::now();
         let done = match &key {
             Key::Room(room) => room::reconcile(&context, room).await,
-            Key::Pool(pool) => pool::reconcile(&context, pool).await,
+            Key::Pool(pool) => Box::pin(pool::reconcile(&context, pool)).await,
         };
         context.events.reconciled(&key, begun.elapsed(), done.as_ref().err());
         match done {

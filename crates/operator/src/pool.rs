@@ -5,6 +5,7 @@
 
 mod apply;
 mod children;
+mod insistence;
 mod observe;
 mod ownership;
 mod plan;
@@ -38,6 +39,8 @@ struct Memory {
     applied: HashMap<String, apply::Applied>,
     /// Repairs of late, by kind.
     repairs: HashMap<String, apply::Repairs>,
+    /// What others add to every write, by kind.
+    insistence: HashMap<String, insistence::Insistence>,
     fault: Option<String>,
 }
 

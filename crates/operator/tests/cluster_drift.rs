@@ -104,3 +104,104 @@ async fn what_somebody_adds_is_taken_away_again() {
     .await;
     operator.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_added_to_an_object_that_is_taken_out_of_sight_goes_too() {
+    let world = World::start().await;
+    let operator = world.operator().await;
+    until("the pool is there", async || world.objects("default").await.len() == 5).await;
+    let get = async || world.kubectl().json(&["get", "deployment", NAME, "-n", HOME]).await;
+    let patch = async |patch: &Value| {
+        let patch = patch.to_string();
+        world.kubectl().run(&["patch", "deployment", NAME, "-n", HOME, "--patch", &patch]).await
+    };
+    let (spec, labels) = (get().await["spec"].clone(), get().await["metadata"]["labels"].clone());
+    // Repairs of other things say nothing about what comes next.
+    for replicas in 7..11 {
+        let before = operator.events.writes("pool");
+        patch(&json!({"spec": {"replicas": replicas}})).await;
+        until("it is repaired", async || operator.events.writes("pool") > before).await;
+        assert_eq!(get().await["spec"], spec);
+    }
+    for addition in [
+        json!({"containers": [{"name": "sidecar", "image": "evil"}]}),
+        json!({"containers": [{"name": "gateway", "env": [{"name": "HUBBUB_LOG", "value": "off"}]}]}),
+    ] {
+        // Without its labels the object is in no watch any more.
+        let unlabelled: Value = labels
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|label| (label.clone(), Value::Null))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        let added =
+            json!({"metadata": {"labels": unlabelled}, "spec": {"template": {"spec": addition}}});
+        patch(&added).await;
+        until("nothing of it is left", async || {
+            let deployment = get().await;
+            deployment["spec"] == spec && deployment["metadata"]["labels"] == labels
+        })
+        .await;
+    }
+    operator.stop().await;
+}
+
+/// An admission policy that gives every Deployment's pods a label, on every write.
+const POLICY: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: {name: inject}
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments]}
+  failurePolicy: Fail
+  reinvocationPolicy: Never
+  mutations:
+    - patchType: ApplyConfiguration
+      applyConfiguration:
+        expression: >-
+          Object{spec: Object.spec{template: Object.spec.template{metadata: Object.spec.template.metadata{
+          labels: {"injected": "yes"}}}}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: inject}
+spec: {policyName: inject}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_added_to_every_write_is_left_and_nothing_else() {
+    let world = World::start().await;
+    let operator = world.operator().await;
+    until("the pool is there", async || world.objects("default").await.len() == 5).await;
+    let get = async || world.kubectl().json(&["get", "deployment", NAME, "-n", HOME]).await;
+    let patch = async |patch: &str| {
+        world.kubectl().run(&["patch", "deployment", NAME, "-n", HOME, "--patch", patch]).await
+    };
+    world.kubectl().apply(POLICY).await;
+    let injected =
+        async || get().await["spec"]["template"]["metadata"]["labels"]["injected"] == "yes";
+    until("the policy is in force", async || {
+        patch(r#"{"spec": {"paused": true}}"#).await;
+        injected().await
+    })
+    .await;
+    let heard = || operator.events.reconciles("pool");
+    // Quiet: as many looks as make half a minute, and no write.
+    until("it is left as it is", async || {
+        let (writes, looks) = (operator.events.writes("pool"), heard());
+        until("there were some looks more", async || heard() >= looks + 15).await;
+        operator.events.writes("pool") == writes
+    })
+    .await;
+    assert!(injected().await && get().await["spec"]["paused"].is_null());
+    patch(r#"{"spec": {"template": {"spec": {"hostNetwork": true}}}}"#).await;
+    until("what somebody adds beside is taken away", async || {
+        get().await["spec"]["template"]["spec"]["hostNetwork"].is_null()
+    })
+    .await;
+    assert!(injected().await);
+    operator.stop().await;
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hubbub_operator::operator::Config;
 use hubbub_testkit::{Controllers, GatewayProcess, Member};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{HOME, World, run, until};
 
@@ -115,5 +116,44 @@ async fn the_emptiest_gateway_goes_first_and_none_when_called_off() {
     assert_eq!(pods(&world).await.iter().map(name).collect::<Vec<_>>(), names[1..]);
     assert!(marked(&world).await.is_empty());
     assert_eq!(replicas(&world).await, 2);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_blind_takes_no_gateway_away() {
+    let mut world = World::start_with(Controllers::On).await;
+    let config = world.config(world.client.clone());
+    let operator = run(Config { scale_down_window: WINDOW, ..config }).await;
+    world.room("lobby", "default").await;
+    let two = json!({"spec": {"gateways": {"min": 2, "max": 2}}});
+    world.patch_room("lobby", two).await;
+    until("two pods are made", async || pods(&world).await.len() == 2).await;
+    let names: Vec<String> = pods(&world).await.iter().map(name).collect();
+    let mut gateways = Vec::new();
+    for pod in &names {
+        gateways.push(world.gateway(pod, "default").await);
+        make_ready(&world, pod, "2026-01-01T00:00:00Z").await;
+    }
+    world.ready("lobby").await;
+    // Looks are 2 s apart, so these are more than the window and the time in which a gateway falls silent.
+    let looks = async || {
+        let before = operator.events.reconciles("pool");
+        until("many looks more", async || operator.events.reconciles("pool") >= before + 12).await;
+    };
+    gateways[0].signal(Signal::STOP);
+    world
+        .status_until("lobby", "one gateway is silent", |s| {
+            s.gateways.as_ref().is_some_and(|counts| counts.ready == 1)
+        })
+        .await;
+    world.patch_room("lobby", json!({"spec": {"gateways": {"min": 1}}})).await;
+    looks().await;
+    assert_eq!(replicas(&world).await, 2, "the members of the silent one are not counted");
+    world.nats.kill9();
+    gateways[0].signal(Signal::CONT);
+    looks().await;
+    assert_eq!(replicas(&world).await, 2, "nobody is heard");
+    world.nats.start_again().await;
+    until("one is enough, now that both are heard", async || replicas(&world).await == 1).await;
     operator.stop().await;
 }

@@ -2,7 +2,7 @@
 //!
 //! What the API server made of an object that was applied is remembered, reduced to the fields that were applied. The
 //! object has drifted when those fields look different now, or when others have added to what is not theirs to say
-//! ([`ownership`](super::ownership)).
+//! ([`ownership`](super::ownership)), unless that cannot be helped ([`insistence`](super::insistence)).
 
 use std::{
     fmt::Debug,
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::{
     Memory,
     children::{Children, name},
+    insistence::Insistence,
     observe::DELETION_COST,
     ownership::{Additions, adopted},
     plan::{Mark, Plan},
@@ -40,9 +41,6 @@ const LAG: Duration = Duration::from_secs(1);
 /// The longest wait before an object that is changed again and again is repaired once more.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// An addition that is there in the answer to so many repairs in a row was not put there by hand.
-const STUBBORN: u32 = 3;
-
 /// How long an object must have been left alone for its repairs to be forgotten.
 const PEACE: Duration = Duration::from_secs(600);
 
@@ -52,8 +50,6 @@ pub(super) struct Applied {
     desired: Value,
     /// The same fields in the API server's answer.
     made: Value,
-    /// What there is of others' all the same, because something adds it to whatever is written.
-    additions: Additions,
     version: Option<u64>,
     at: Instant,
 }
@@ -150,45 +146,72 @@ where
     let json = serde_json::to_value(desired)?;
     let seen = store.get(&ObjectRef::new(&name).within(&context.namespace));
     let added = seen.as_deref().map(additions).unwrap_or_default();
+    let now = Instant::now();
+    let insistence = memory.insistence.get(&kind).cloned();
     if let Some(applied) = memory.applied.get(&kind).filter(|applied| applied.desired == json) {
-        let as_applied = match &seen {
-            None => applied.at.elapsed() < LAG,
-            Some(seen) if version(&**seen) < applied.version => true,
-            Some(seen) => {
-                added == applied.additions
-                    && project(&json, &serde_json::to_value(&**seen)?) == applied.made
-            }
-        };
-        let now = Instant::now();
         let repairs = memory.repairs.get(&kind).copied();
-        if as_applied || repairs.is_some_and(|repairs| !repairs.are_due(now)) {
-            return Ok(());
+        let is = |look: fn(&Insistence, &Additions, Instant) -> bool| {
+            insistence.as_ref().is_some_and(|insistence| look(insistence, &added, now))
+        };
+        match &seen {
+            None if applied.at.elapsed() < LAG => return Ok(()),
+            // An older one has not seen the last write yet.
+            Some(seen) if version(&**seen) < applied.version => return Ok(()),
+            Some(seen)
+                if (added.is_empty() || is(Insistence::excuses))
+                    && project(&json, &serde_json::to_value(&**seen)?) == applied.made =>
+            {
+                return Ok(());
+            }
+            _ => {}
         }
-        context.events.drifted(&kind, &name, &added.managers());
-        memory.repairs.insert(kind.clone(), Repairs::after(repairs, now));
+        if !is(Insistence::is_to_be_tried) {
+            if repairs.is_some_and(|repairs| !repairs.are_due(now)) {
+                return Ok(());
+            }
+            context.events.drifted(&kind, &name, &added.managers());
+            memory.repairs.insert(kind.clone(), Repairs::after(repairs, now));
+        }
     }
     let api: Api<K> = Api::namespaced(context.client(), &context.namespace);
-    if let Some(seen) = seen.filter(|_| !added.is_empty()) {
-        adopt(context, &api, &*seen).await?;
+    let adopted = match seen.filter(|_| !added.is_empty()) {
+        Some(seen) => adopt(context, &api, &*seen).await.map(|()| true)?,
+        None => false,
+    };
+    let mut made = put(context, &api, desired).await?;
+    if !adopted && !additions(&made).is_empty() {
+        // It was there and could not be seen: whoever takes an object's labels away takes it out of the watch.
+        adopt(context, &api, &made).await?;
+        made = put(context, &api, desired).await?;
     }
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let made = context.in_time(api.patch(&name, &parameters, &Patch::Apply(desired))).await?;
-    context.events.wrote("pool");
-    let mut additions = additions(&made);
-    if memory.repairs.get(&kind).is_none_or(|repairs| repairs.count < STUBBORN) {
-        additions = Additions::default();
-    } else if !additions.is_empty() {
-        context.events.added_to(&kind, &name, &additions.managers());
+    let left = additions(&made);
+    let insistence = Insistence::after(insistence, left.clone(), now);
+    if insistence.as_ref().is_some_and(Insistence::is_stubborn) {
+        context.events.added_to(&kind, &name, &left.managers());
     }
+    match insistence {
+        Some(insistence) => memory.insistence.insert(kind.clone(), insistence),
+        None => memory.insistence.remove(&kind),
+    };
     let applied = Applied {
         made: project(&json, &serde_json::to_value(&made)?),
-        additions,
         desired: json,
         version: version(&made),
         at: Instant::now(),
     };
     memory.applied.insert(kind, applied);
     Ok(())
+}
+
+async fn put<K>(context: &Context, api: &Api<K>, desired: &K) -> Result<K, ReconcileError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(desired);
+    let made = context.in_time(api.patch(&desired.name_any(), &parameters, &patch)).await?;
+    context.events.wrote("pool");
+    Ok(made)
 }
 
 /// Makes the operator the owner of what others have added to the very version that was seen.

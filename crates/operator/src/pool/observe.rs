@@ -77,12 +77,7 @@ impl Observed {
         let gateways = context.reports.gateways(pool, now);
         let demand = demand(context, pool, &gateways);
         let pods = pods(context, pool, &gateways);
-        // A gateway that is ready but was never heard, or fell silent, has members that nobody counts.
-        let unheard = pods.iter().any(|pod| pod.ready && !pod.leaving && pod.connections.is_none());
-        let silent = gateways.iter().any(|gateway| gateway.silent);
-        let clear = context.reports.hearing(now) == Hearing::Clear
-            && context.bucket.is_read()
-            && !(demand.unclear || unheard || silent);
+        let sees = Sees { hearing: context.reports.hearing(now), bucket: context.bucket.is_read() };
         let reference = ObjectRef::new(&name(&context.instance, pool)).within(&context.namespace);
         let deployment = context.cluster.deployments.get(&reference);
         let spec = deployment.as_ref().and_then(|deployment| deployment.spec.as_ref());
@@ -102,7 +97,7 @@ impl Observed {
             wanted: pool == DEFAULT_POOL || demand.named,
             min,
             max: demand.max.max(min),
-            load: clear.then_some(demand.load),
+            load: load(sees, &demand, &pods, &gateways),
             current: remembered.or(replicas),
             gateways: u32::try_from(serving).unwrap_or(u32::MAX),
             pods,
@@ -124,6 +119,23 @@ impl Observed {
             replicas,
         }
     }
+}
+
+/// What the operator has its eyes and ears on.
+#[derive(Debug, Clone, Copy)]
+struct Sees {
+    hearing: Hearing,
+    /// The bucket has been read.
+    bucket: bool,
+}
+
+/// The load, if everything that it is made of is known: whoever cannot see all of it must not shrink the pool.
+fn load(sees: Sees, demand: &Demand, pods: &[PodSeen], gateways: &[Gateway]) -> Option<f64> {
+    // A gateway that is ready but was never heard, or fell silent, has members that nobody counts.
+    let unheard = pods.iter().any(|pod| pod.ready && !pod.leaving && pod.connections.is_none());
+    let silent = gateways.iter().any(|gateway| gateway.silent);
+    let clear = sees.hearing == Hearing::Clear && sees.bucket;
+    (clear && !(demand.unclear || unheard || silent)).then_some(demand.load)
 }
 
 fn demand(context: &Context, pool: &str, gateways: &[Gateway]) -> Demand {
@@ -198,4 +210,56 @@ fn is_ready(pod: &Pod) -> bool {
 fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::EXPIRY;
+
+    const CLEAR: Sees = Sees { hearing: Hearing::Clear, bucket: true };
+
+    fn demand() -> Demand {
+        Demand { named: true, min: 1, max: 9, load: 1.5, unclear: false }
+    }
+
+    fn pod(ready: bool, leaving: bool, connections: Option<u64>) -> PodSeen {
+        PodSeen { name: "a".to_owned(), ready, leaving, marked: false, connections }
+    }
+
+    fn gateway(silent: bool) -> Gateway {
+        let name = "a".to_owned();
+        Gateway { name, serves: !silent, silent, connections: HashMap::new() }
+    }
+
+    #[test]
+    fn the_load_is_known_while_everybody_is_heard() {
+        let (pods, gateways) = ([pod(true, false, Some(5))], [gateway(false)]);
+        assert_eq!(load(CLEAR, &demand(), &pods, &gateways), Some(1.5));
+        assert_eq!(
+            load(CLEAR, &demand(), &[], &[]),
+            Some(1.5),
+            "gateways started by hand, or none"
+        );
+        for none_to_count in [pod(false, false, None), pod(true, true, None)] {
+            assert_eq!(load(CLEAR, &demand(), &[none_to_count], &[]), Some(1.5));
+        }
+    }
+
+    #[test]
+    fn whoever_is_blind_does_not_know_the_load() {
+        let (pods, gateways) = ([pod(true, false, Some(5))], [gateway(false)]);
+        for hearing in [Hearing::Listening, Hearing::Away(EXPIRY)] {
+            let sees = Sees { hearing, ..CLEAR };
+            assert_eq!(load(sees, &demand(), &pods, &gateways), None, "{hearing:?}");
+        }
+        let unread = Sees { bucket: false, ..CLEAR };
+        assert_eq!(load(unread, &demand(), &pods, &gateways), None, "the bucket is not read");
+        let unheard = [pods[0].clone(), pod(true, false, None)];
+        assert_eq!(load(CLEAR, &demand(), &unheard, &gateways), None, "a report is missing");
+        let silent = [gateway(false), gateway(true)];
+        assert_eq!(load(CLEAR, &demand(), &pods, &silent), None, "a gateway is silent");
+        let unclear = Demand { unclear: true, ..demand() };
+        assert_eq!(load(CLEAR, &unclear, &pods, &gateways), None, "a room cannot be read");
+    }
 }
