@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,6 +17,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
+use crate::{error::in_words, lease::Sight};
+
 const HINT: &str = "nothing is here; there are /livez, /readyz and /metrics\n";
 
 /// How far this replica is.
@@ -28,6 +30,70 @@ pub struct Progress {
     pub listed: AtomicBool,
     /// NATS is connected.
     pub nats: AtomicBool,
+    lease: Mutex<Lease>,
+}
+
+/// What the last look at the lease has shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Lease {
+    #[default]
+    NotLookedAt,
+    NotUsed,
+    Held,
+    HeldBy(String),
+    /// It could not be looked at, taken or renewed, and why.
+    Failed(String),
+}
+
+impl Progress {
+    /// A look at the lease has shown this.
+    pub fn saw(&self, sight: &Sight<'_>) {
+        self.set(match sight {
+            Sight::Held => Lease::Held,
+            Sight::HeldBy(holder) => Lease::HeldBy((*holder).to_owned()),
+            Sight::Failed(error) => Lease::Failed(in_words(*error)),
+            Sight::NoAnswer => Lease::Failed("the API server does not answer in time".to_owned()),
+        });
+    }
+
+    /// There are no other replicas.
+    pub fn is_alone(&self) {
+        self.set(Lease::NotUsed);
+    }
+
+    fn set(&self, lease: Lease) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+
+    /// Whether the replica is ready, and why, a line each.
+    fn told(&self) -> (bool, String) {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        let (leads, listed, nats) = (is(&self.leads), is(&self.listed), is(&self.nats));
+        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (lease, known) = match lease {
+            Lease::NotUsed => ("not used: there is one replica".to_owned(), '+'),
+            Lease::Held => ("held".to_owned(), '+'),
+            Lease::HeldBy(other) => (format!("held by {other}; waiting"), '+'),
+            // Until it runs out it goes on.
+            Lease::Failed(cause) if leads => (format!("held, but not renewed: {cause}"), '!'),
+            Lease::Failed(cause) => (format!("nobody can tell who holds it: {cause}"), '-'),
+            Lease::NotLookedAt => ("not looked at yet".to_owned(), '-'),
+        };
+        let (watches, shown) = match (leads, listed) {
+            (true, true) => ("listed", '+'),
+            (true, false) => ("not listed yet", '-'),
+            (false, _) => ("begin with the lease", '+'),
+        };
+        let (nats, connected) = if nats { ("connected", '+') } else { ("away", '!') };
+        let mut text = String::new();
+        for (sign, what, how) in
+            [(known, "lease", &*lease), (shown, "watches", watches), (connected, "nats", nats)]
+        {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "[{sign}] {what}: {how}");
+        }
+        (known != '-' && shown != '-', text)
+    }
 }
 
 /// What the routes need.
@@ -47,29 +113,10 @@ pub fn router(progress: Arc<Progress>, registry: Registry) -> Router {
         .with_state(Arc::new(Admin { progress, registry }))
 }
 
-/// A replica that waits for the lease is ready to take over. NATS does not count: without it the operator can do all but
-/// publish, and a restart would not help.
+/// A replica that sees another hold the lease is ready to take over. NATS does not count: without it the operator can do all
+/// but publish, and a restart would not help.
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-    let Progress { leads, listed, nats } = &*admin.progress;
-    let (leads, listed, nats) = (is(leads), is(listed), is(nats));
-    let ready = !leads || listed;
-    let lease = if leads { "held" } else { "held by another; waiting" };
-    let watches = match (leads, listed) {
-        (true, true) => "listed",
-        (true, false) => "not listed yet",
-        (false, _) => "begin with the lease",
-    };
-    let mut text = format!("[+] lease: {lease}\n");
-    let sign = if ready { '+' } else { '-' };
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "[{sign}] watches: {watches}");
-    let _ = writeln!(
-        text,
-        "[{}] nats: {}",
-        if nats { '+' } else { '!' },
-        if nats { "connected" } else { "away" }
-    );
+    let (ready, text) = admin.progress.told();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, text).into_response()
 }
@@ -82,4 +129,34 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let kind =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_who_holds_the_lease_and_when_nobody_can_tell() {
+        let progress = Progress::default();
+        let told = |ready: bool, line: &str| {
+            let (is, text) = progress.told();
+            assert!(is == ready && text.lines().next() == Some(line), "{is} {text}");
+        };
+        told(false, "[-] lease: not looked at yet");
+        progress.saw(&Sight::HeldBy("first"));
+        told(true, "[+] lease: held by first; waiting");
+        progress.saw(&Sight::NoAnswer);
+        let away = "the API server does not answer in time";
+        told(false, &format!("[-] lease: nobody can tell who holds it: {away}"));
+        progress.saw(&Sight::Held);
+        progress.leads.store(true, Ordering::Release);
+        told(false, "[+] lease: held");
+        progress.listed.store(true, Ordering::Release);
+        told(true, "[+] lease: held");
+        progress.saw(&Sight::NoAnswer);
+        told(true, &format!("[!] lease: held, but not renewed: {away}"));
+        progress.is_alone();
+        told(true, "[+] lease: not used: there is one replica");
+        assert!(progress.told().1.ends_with("[+] watches: listed\n[!] nats: away\n"));
+    }
 }

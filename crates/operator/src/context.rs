@@ -22,8 +22,8 @@ use crate::{
 /// The one name under which everything is written.
 pub const FIELD_MANAGER: &str = "hubbub-operator";
 
-/// How long one request to the API server may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// How long one request to the API server may take. What is under way when the lease is lost is over by then.
+pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(4);
 
 /// What is reconciled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

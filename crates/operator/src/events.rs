@@ -299,13 +299,10 @@ impl OperatorEvents {
     }
 
     /// The lease could not be taken or renewed.
-    pub fn lease_failed(&self, error: &kube::Error) {
+    pub fn lease_failed(&self, error: &str) {
         self.lease_failures.inc();
         if self.is_news("lease".to_owned()) {
-            warn!(
-                error = in_words(error),
-                "the lease could not be taken or renewed; it is tried again"
-            );
+            warn!(error, "the lease could not be taken or renewed; it is tried again");
         }
     }
 

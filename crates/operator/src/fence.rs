@@ -8,11 +8,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{Method, Request};
 use kube::{Client, client::Body};
+use tokio::time::Instant;
 use tower::{BoxError, service_fn};
 
 /// The write was refused, because another replica may lead by now.

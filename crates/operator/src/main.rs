@@ -90,9 +90,10 @@ async fn run(flags: Run) -> Result<ExitCode, Failure> {
     let stop = operator.stopper();
     tokio::select! {
         ended = operator.run() => {
-            // Whoever lost the lease must not go on: it is started again, and waits.
-            ended.map_err(|lost| Failure::Running(lost.into()))?;
-            Ok(ExitCode::SUCCESS)
+            let Err(lost) = ended else { return Ok(ExitCode::SUCCESS) };
+            // Whoever lost the lease must not go on: it is started again, and waits. In the log, as all that went before.
+            tracing::error!(error = %lost, "ending");
+            Ok(ExitCode::FAILURE)
         }
         code = signals::second(heard, &stop) => Ok(ExitCode::from(code)),
     }

@@ -24,9 +24,10 @@ use crate::{
     claims::Claims,
     cluster::Watches,
     context::{Context, DebugClient, Key},
+    error::in_words,
     events::OperatorEvents,
     fence::Fence,
-    lease::{self, Election, Lost, lead},
+    lease::{self, Election, Lost, Sight, lead},
     notices::Notices,
     pool,
     queue::Queue,
@@ -194,10 +195,20 @@ impl Operator {
             self.events.waiting(identity);
             let name = lease::name(instance);
             let election = Election::new(client, namespace, &name, identity, self.fence.clone());
-            let told = |error: &kube::Error| self.events.lease_failed(error);
+            let told = |sight: Sight<'_>| {
+                self.progress.saw(&sight);
+                match sight {
+                    Sight::Failed(error) => self.events.lease_failed(&in_words(error)),
+                    Sight::NoAnswer => {
+                        self.events.lease_failed("the API server does not answer in time")
+                    }
+                    Sight::Held | Sight::HeldBy(_) => {}
+                }
+            };
             lead(election, &self.stop, told, || self.work()).await
         } else {
             self.fence.open_for_ever();
+            self.progress.is_alone();
             self.work().await;
             Ok(())
         };

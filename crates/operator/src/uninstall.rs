@@ -25,9 +25,10 @@ use serde_json::json;
 
 use crate::{
     context::FIELD_MANAGER,
+    error::in_words,
     fence::Fence,
     guard::GuardedRoom,
-    lease::{self, Election},
+    lease::{self, Election, Sight},
     pool,
 };
 
@@ -63,9 +64,22 @@ impl Debug for Uninstall {
 pub enum UninstallError {
     /// An operator holds the lease.
     #[error(
-        "the operator of {0} still runs, and would make again what is removed: delete its Deployment first"
+        "the operator {holder} of {instance} still runs, and would make again what is removed: delete its Deployment first"
     )]
-    StillRuns(String),
+    StillRuns {
+        /// The release.
+        instance: String,
+        /// Who holds its lease.
+        holder: String,
+    },
+    /// It cannot be told whether an operator holds the lease.
+    #[error("the lease of {instance} cannot be taken: {cause}")]
+    NoLease {
+        /// The release.
+        instance: String,
+        /// What came of the last try.
+        cause: String,
+    },
     /// The API server has refused something, or cannot be reached.
     #[error("{doing}: {source}")]
     Api {
@@ -85,6 +99,50 @@ pub struct Removed {
     pub rooms: usize,
 }
 
+/// What the lease is waited for, each logged once.
+#[derive(Debug, Default)]
+struct Waits {
+    holder: Option<String>,
+    trouble: Option<String>,
+}
+
+impl Waits {
+    fn told(&mut self, sight: &Sight<'_>) {
+        let limit = OPERATOR_LIMIT.as_secs();
+        let trouble = match sight {
+            Sight::Held => return,
+            Sight::HeldBy(holder) => {
+                self.trouble = None;
+                if self.holder.as_deref() != Some(holder) {
+                    tracing::info!(
+                        holder,
+                        "an operator holds the lease; waiting up to {limit} s for its end"
+                    );
+                    self.holder = Some((*holder).to_owned());
+                }
+                return;
+            }
+            Sight::Failed(error) => in_words(*error),
+            Sight::NoAnswer => "the API server does not answer in time".to_owned(),
+        };
+        if self.trouble.as_ref() != Some(&trouble) {
+            tracing::warn!(
+                error = trouble,
+                "the lease cannot be taken; trying for up to {limit} s"
+            );
+        }
+        self.trouble = Some(trouble);
+    }
+
+    fn in_vain(self, instance: &str) -> UninstallError {
+        let instance = instance.to_owned();
+        match (self.trouble, self.holder) {
+            (None, Some(holder)) => UninstallError::StillRuns { instance, holder },
+            (cause, _) => UninstallError::NoLease { instance, cause: cause.unwrap_or_default() },
+        }
+    }
+}
+
 impl Uninstall {
     /// Removes the pools of the release, lets go of its rooms, and removes the lease. What is gone already is none of its
     /// concern, so it can be done again.
@@ -96,9 +154,10 @@ impl Uninstall {
         let Self { client, namespace, instance, identity, .. } = self;
         let lease = lease::name(instance);
         let mut election = Election::new(client, namespace, &lease, identity, Fence::default());
-        let told = |error: &kube::Error| tracing::warn!(%error, "cannot take the lease");
-        if tokio::time::timeout(OPERATOR_LIMIT, election.acquire(told)).await.is_err() {
-            return Err(UninstallError::StillRuns(instance.clone()));
+        let mut waits = Waits::default();
+        let acquired = election.acquire(|sight| waits.told(&sight));
+        if tokio::time::timeout(OPERATOR_LIMIT, acquired).await.is_err() {
+            return Err(waits.in_vain(instance));
         }
         let mut removed = Removed::default();
         removed.objects += self.remove_all::<Deployment>().await?;

@@ -1,7 +1,12 @@
 //! Two replicas as processes, each with the rights of the manifest and nothing else: one writes, the other takes over, and no
 //! right is missing or unused.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -35,7 +40,7 @@ async fn the_other_takes_over_and_never_do_both_write() {
     second.says("NATS is connected").await;
     let ready = http::get(second.admin(), "/readyz").await;
     assert_eq!(ready.status, 200);
-    for line in ["[+] lease: held by another; waiting", "[+] nats: connected"] {
+    for line in ["[+] lease: held by first; waiting", "[+] nats: connected"] {
         assert!(ready.body.contains(line), "{}", ready.body);
     }
     let _gateway = world.gateway("gateway", "default").await;
@@ -45,6 +50,7 @@ async fn the_other_takes_over_and_never_do_both_write() {
 
     // Frozen past its lease, the leader wakes to find that it must not write.
     first.pause();
+    let frozen = takeover(&world, "first").await;
     second.says("leading").await;
     let before = writes(&world.plane, "hubbub-operator").len();
     world.patch_room("lobby", json!({"spec": {"limits": {"burst": 7}}})).await;
@@ -54,6 +60,10 @@ async fn the_other_takes_over_and_never_do_both_write() {
     first.resume();
     let mut first = first;
     assert!(!first.ended().await.success(), "who lost the lease ends, to be started again");
+    for line in first.log().lines() {
+        let told: Result<Value, _> = serde_json::from_str(line);
+        assert!(told.is_ok(), "to its last line the log is JSON: {line}");
+    }
     // Every request is in the log by the time that this one is.
     world.kubectl().run(&["label", "namespace", DEMO, "seen=yes"]).await;
     let seen = |event: &AuditEvent| event.resource == "namespaces" && event.verb == "patch";
@@ -65,7 +75,11 @@ async fn the_other_takes_over_and_never_do_both_write() {
     let first = OperatorProcess::start(&world, "hubbub-operator", "first-again").await;
     first.says("waiting for the lease").await;
     second.kill();
+    let killed = takeover(&world, "second").await;
     first.says("leading").await;
+    println!(
+        "taken over {frozen:.1} s after the last renewal of a frozen leader, {killed:.1} s of a killed one"
+    );
     world.patch_room("lobby", json!({"spec": {"limits": {"burst": 8}}})).await;
     world
         .status_until("lobby", "the first tells of it", |s| s.observed_generation == Some(3))
@@ -77,6 +91,62 @@ async fn the_other_takes_over_and_never_do_both_write() {
     assert!(first.ended().await.success());
     let lease = world.kubectl().json(&["get", "lease", "hubbub-operator", "-n", HOME]).await;
     assert!(lease["spec"]["holderIdentity"].is_null(), "{lease:#}");
+}
+
+/// Waits until another holds the lease of `before`, who renews no more, and gives the seconds from the last renewal to the
+/// taking, both as the lease tells them. They must be within its duration.
+async fn takeover(world: &World, before: &str) -> f64 {
+    let time = |lease: &Value, field: &str| -> k8s_openapi::jiff::Timestamp {
+        lease["spec"][field].as_str().unwrap().parse().unwrap()
+    };
+    let mut renewed = None;
+    let mut taken = None;
+    until("another holds the lease", async || {
+        let lease = world.kubectl().json(&["get", "lease", "hubbub-operator", "-n", HOME]).await;
+        if lease["spec"]["holderIdentity"] == before {
+            renewed = Some(time(&lease, "renewTime"));
+            return false;
+        }
+        let duration = lease["spec"]["leaseDurationSeconds"].as_f64().unwrap();
+        taken = Some((time(&lease, "acquireTime"), duration));
+        true
+    })
+    .await;
+    let (taken, duration) = taken.unwrap();
+    let took = taken.duration_since(renewed.unwrap()).as_secs_f64();
+    assert!(took <= duration, "{took} s, and the lease is for {duration} s");
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_all_away_says_for_whom_it_waits() {
+    let world = World::start().await;
+    world.kubectl().apply(RIGHTS).await;
+    let mut operator = OperatorProcess::start(&world, "hubbub-operator", "only").await;
+    operator.says("leading").await;
+    until("the pool is there", async || world.objects("default").await.len() == 5).await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut uninstall = std::process::Command::new(env!("CARGO_BIN_EXE_hubbub-operator"))
+        .args(["uninstall", "--namespace", HOME, "--log-format", "json"])
+        .env("KUBECONFIG", world.plane.kubeconfig())
+        .stderr(log.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(log.path()).unwrap();
+    eventually("it says for whom it waits", || {
+        said().contains("an operator holds the lease") && said().contains(r#""holder":"only""#)
+    })
+    .await;
+    operator.terminate();
+    assert!(operator.ended().await.success());
+    let mut status = None;
+    eventually("it ends", || {
+        status = uninstall.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.unwrap().success(), "{}", said());
+    assert!(world.objects("default").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
