@@ -9,6 +9,7 @@ use crate::{
     bucket::Bucket,
     claims::Claims,
     cluster::Cluster,
+    connection::Trouble,
     error::ReconcileError,
     events::OperatorEvents,
     notices::Notices,
@@ -53,6 +54,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// What is published.
     pub bucket: Arc<Bucket>,
+    /// Why NATS cannot be reached.
+    pub trouble: Trouble,
     /// What gateways report.
     pub reports: Arc<Reports>,
     /// What is to be done.

@@ -83,6 +83,20 @@ impl ReconcileError {
         }
     }
 
+    /// Whether it is not about one room or pool: whatever is tried now comes to the same.
+    #[must_use]
+    pub fn is_general(&self) -> bool {
+        match self {
+            Self::NoAnswer => true,
+            Self::Api(error) => !matches!(error, kube::Error::Api(_)),
+            Self::Bucket(error) => matches!(
+                error,
+                BucketError::Away | BucketError::Unusable(_) | BucketError::Fenced(_)
+            ),
+            Self::Json(_) => false,
+        }
+    }
+
     /// Whether this is nothing to worry about: somebody was faster, and the next try will see it.
     #[must_use]
     pub fn is_race(&self) -> bool {
@@ -119,6 +133,7 @@ mod tests {
         let service = kube::Error::Service(Box::new(Outer(Inner)));
         assert_eq!(in_words(&service), "outer: inner");
         let told = ReconcileError::Api(forbidden());
+        assert!(!told.is_general() && ReconcileError::Bucket(BucketError::Away).is_general());
         assert_eq!(told.to_string(), "the API server: pods is forbidden (403)");
         assert_eq!(in_words(&told), told.to_string());
     }

@@ -61,8 +61,8 @@ pub struct OperatorEvents {
     notice_failures: Counter,
     rooms_left: Counter,
     nats_connected: Gauge,
-    /// What was logged of NATS last.
-    told_of_nats: Mutex<Option<bool>>,
+    /// What was logged of NATS last: whether it is connected, and why not.
+    told_of_nats: Mutex<Option<(bool, Option<String>)>>,
     /// When each trouble was last logged.
     told: Mutex<HashMap<String, Instant>>,
 }
@@ -172,7 +172,14 @@ impl OperatorEvents {
             Some(error) if error.is_race() => {
                 debug!(kind, name, error = in_words(error), "to be looked at again");
             }
-            Some(error) if self.is_news(format!("{kind} {name} {outcome}")) => {
+            // What fails for all alike is told of one.
+            Some(error) if error.is_general() && self.is_news(format!("{kind} {outcome}")) => {
+                let error = in_words(error);
+                warn!(kind, name, outcome, error, "not done, as others may be; it is tried again");
+            }
+            Some(error)
+                if !error.is_general() && self.is_news(format!("{kind} {name} {outcome}")) =>
+            {
                 warn!(kind, name, outcome, error = in_words(error), "not done; it is tried again");
             }
             Some(_) => {}
@@ -255,18 +262,24 @@ impl OperatorEvents {
         }
     }
 
-    /// NATS is there, or not.
-    pub fn nats(&self, connected: bool) {
+    /// NATS is there, or not; and why not, once a try to connect has shown it.
+    pub fn nats(&self, connected: bool, cause: Option<String>) {
         self.nats_connected.set(i64::from(connected));
         let mut told = self.told_of_nats.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.replace(connected) == Some(connected) {
+        let before = told.as_ref().map(|(connected, _)| *connected);
+        let knew = told.as_ref().is_some_and(|(_, knew)| *knew == cause);
+        if connected {
+            if before != Some(true) {
+                info!("NATS is connected");
+            }
+        } else if before != Some(false) {
+            warn!(cause, "NATS is away; rooms go on, changes wait");
+        } else if cause.is_some() && !knew && self.is_news("nats".to_owned()) {
+            warn!(cause, "NATS cannot be reached; it is tried again");
+        } else {
             return;
         }
-        if connected {
-            info!("NATS is connected");
-        } else {
-            warn!("NATS is away; rooms go on, changes wait");
-        }
+        *told = Some((connected, cause));
     }
 
     /// The bucket of policies cannot be followed.

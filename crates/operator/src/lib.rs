@@ -10,6 +10,7 @@ pub mod bucket;
 pub mod claims;
 pub mod cli;
 pub mod cluster;
+pub mod connection;
 pub mod context;
 pub mod definition;
 pub mod error;

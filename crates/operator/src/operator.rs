@@ -23,6 +23,7 @@ use crate::{
     bucket::Bucket,
     claims::Claims,
     cluster::Watches,
+    connection::{self, Trouble},
     context::{Context, DebugClient, Key},
     error::in_words,
     events::OperatorEvents,
@@ -39,8 +40,8 @@ use crate::{
 /// Rooms and pools that are looked at side by side.
 const WORKERS: usize = 8;
 
-/// How often time passes for reports.
-const TICK: Duration = Duration::from_secs(1);
+/// How often time passes for reports, and a connection that is back is noticed.
+const TICK: Duration = Duration::from_millis(500);
 
 /// How often the connection to NATS is looked at for probes, metrics and the log.
 const NATS_TICK: Duration = Duration::from_millis(250);
@@ -112,6 +113,7 @@ pub enum StartError {
 pub struct Operator {
     config: Config,
     nats: nats::Client,
+    trouble: Trouble,
     admin: SocketAddr,
     events: Arc<OperatorEvents>,
     progress: Arc<Progress>,
@@ -140,8 +142,8 @@ impl Operator {
         let wrong = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let admin = listener.local_addr().map_err(wrong)?;
-        let (servers, options) = config.nats.prepare()?;
-        let nats = options.connect(servers).await?;
+        let trouble = Trouble::default();
+        let nats = connection::connect(&config.nats, &trouble).await?;
 
         let mut registry = hubbub_telemetry::registry("hubbub_operator");
         let events = Arc::new(OperatorEvents::register(&mut registry));
@@ -158,12 +160,13 @@ impl Operator {
         let stop = CancellationToken::new();
         let watched = watch_nats(
             nats.clone(),
+            trouble.clone(),
             Arc::clone(&progress),
             Arc::clone(&events),
             stop_admin.clone(),
         );
         TaskTracker::new().spawn(watched);
-        Ok(Self { config, nats, admin, events, progress, fence, stop, stop_admin })
+        Ok(Self { config, nats, trouble, admin, events, progress, fence, stop, stop_admin })
     }
 
     /// Where probes and metrics are.
@@ -252,6 +255,7 @@ impl Operator {
             client: DebugClient(fenced.clone()),
             cluster,
             bucket,
+            trouble: self.trouble.clone(),
             reports: Arc::new(Reports::default()),
             queue,
             events: Arc::clone(&self.events),
@@ -283,6 +287,7 @@ impl Operator {
 /// Tells whether NATS is connected, on the replica that waits too: it is to take over in a moment.
 async fn watch_nats(
     client: nats::Client,
+    trouble: Trouble,
     progress: Arc<Progress>,
     events: Arc<OperatorEvents>,
     stop: CancellationToken,
@@ -296,9 +301,12 @@ async fn watch_nats(
         }
         let connected = client.connection_state() == State::Connected;
         progress.nats.store(connected, Ordering::Release);
+        if connected {
+            trouble.is_over();
+        }
         // The first connection takes a moment, which is not worth a warning.
         if connected || begun.elapsed() >= FIRST_CONNECTION {
-            events.nats(connected);
+            events.nats(connected, trouble.latest());
         }
     }
 }
@@ -327,6 +335,7 @@ async fn worker(context: Arc<Context>, stop: CancellationToken) {
 async fn follow_bucket(context: Arc<Context>, stop: CancellationToken) {
     let changed = |key: &str| {
         if key.is_empty() {
+            context.queue.retry_now();
             context.look_at_rooms(|_| true);
         } else {
             add_room(&context.queue, key);
@@ -351,6 +360,7 @@ async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: Cance
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let kind = |hearing: Hearing| std::mem::discriminant(&hearing);
     let mut hearing = kind(Hearing::Listening);
+    let mut connected = false;
     loop {
         let change = tokio::select! {
             () = stop.cancelled() => return,
@@ -368,7 +378,11 @@ async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: Cance
                 }
             }
             _ = ticks.tick() => {
-                let connected = context.bucket.is_connected();
+                let before = std::mem::replace(&mut connected, context.bucket.is_connected());
+                if connected && !before {
+                    // What failed while it was away need not wait any longer.
+                    context.queue.retry_now();
+                }
                 let now = Instant::now();
                 let change = context.reports.tick(now, connected, |pod| context.cluster.has_pod(pod));
                 let hears = kind(context.reports.hearing(now));

@@ -116,6 +116,19 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.changed.notify_one();
     }
 
+    /// Forgets all failures, and asks for every key that waits after one: what they failed for is there again.
+    pub fn retry_now(&self) {
+        let mut state = self.state();
+        let failed: Vec<K> = state.failures.drain().map(|(key, _)| key).collect();
+        let now = Instant::now();
+        for key in failed {
+            // One that runs comes again as well: it may have begun before.
+            state.place(key, now);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// Keys whose time has come, and that no worker has taken.
     pub fn depth(&self) -> usize {
         let now = Instant::now();
@@ -204,6 +217,28 @@ mod tests {
         let begun = Instant::now();
         queue.next().await;
         assert_eq!(begun.elapsed().as_secs(), 1, "a success forgets the failures");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_after_failures_comes_at_once_when_told_so() {
+        let queue = Queue::default();
+        for key in ["a", "b"] {
+            queue.add(key);
+            for _ in 0..9 {
+                let key = queue.next().await;
+                queue.failed(&key);
+            }
+        }
+        queue.add_after("later", Duration::from_secs(60));
+        let begun = Instant::now();
+        queue.retry_now();
+        assert_eq!(queue.depth(), 2, "and no others");
+        let mut both = [queue.next().await, queue.next().await];
+        both.sort_unstable();
+        assert_eq!((both, begun.elapsed()), (["a", "b"], Duration::ZERO));
+        queue.failed(&"a");
+        queue.next().await;
+        assert_eq!(begun.elapsed(), FIRST_RETRY, "as after a first failure");
     }
 
     #[tokio::test(start_paused = true)]

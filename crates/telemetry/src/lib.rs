@@ -45,6 +45,15 @@ pub enum LogError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// Libraries that log the same trouble again and again, which the programs log once and with its cause; unless the filter
+/// speaks of them.
+const QUIET: [(&str, &str); 2] = [
+    // Each dropped message at level info; each try to connect that fails, at level error.
+    ("async_nats", "async_nats=warn,async_nats::connector=off"),
+    // Each request that fails, at level error.
+    ("kube_client", "kube_client::client::builder=off"),
+];
+
 /// Sends log lines to standard error from now on.
 ///
 /// # Errors
@@ -56,9 +65,9 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogError> {
     if let Some(word) = words.find(|word| !word.is_empty() && !is_level(word)) {
         return Err(LogError::Word(word.to_owned()));
     }
-    // The NATS client logs each dropped message at level info; we count them, and log with a limit.
-    let quiet = if filter.contains("async_nats") { "" } else { ",async_nats=warn" };
-    let filter = EnvFilter::try_new(format!("{filter}{quiet}"))
+    let quieted = QUIET.iter().filter(|(part, _)| !filter.contains(part));
+    let quieted: String = quieted.map(|(_, levels)| format!(",{levels}")).collect();
+    let filter = EnvFilter::try_new(format!("{filter}{quieted}"))
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let terminal = std::io::stderr().is_terminal();
     let text = match format {

@@ -26,6 +26,8 @@ pub struct Observed {
     pub entry: Entry,
     /// Whether the bucket has been read and can be written.
     pub bucket_read: bool,
+    /// Why NATS cannot be reached, if it is known.
+    pub nats_trouble: Option<String>,
     /// Whether gateways can be heard.
     pub hearing: Hearing,
     /// Members, over all gateways.
@@ -102,6 +104,7 @@ impl Observed {
             entry,
             operator: context.claims.own().to_owned(),
             bucket_read: context.bucket.is_read() && context.bucket.is_connected(),
+            nats_trouble: context.trouble.settled(),
             hearing: context.reports.hearing(now),
             connections: context.reports.connections(&key.path()),
             serving: context.reports.serving(&pool, context.bucket.made(), now),

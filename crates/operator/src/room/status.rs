@@ -200,8 +200,11 @@ fn programmed(
     }
     match observed.hearing {
         Hearing::Away(away) if away >= grace(as_before().reason) => {
-            let message = "the operator does not reach NATS, so it can neither publish the policy nor hear the gateways";
-            return finding(Truth::Unknown, Reason::NatsUnavailable, message.to_owned());
+            let message = format!(
+                "the operator does not reach NATS{}, so it can neither publish the policy nor hear the gateways",
+                because(observed)
+            );
+            return finding(Truth::Unknown, Reason::NatsUnavailable, message);
         }
         Hearing::Away(_) => return as_before(),
         Hearing::Clear | Hearing::Listening => {}
@@ -262,6 +265,12 @@ fn kept(old: &Condition) -> Option<Finding> {
     Some(Finding::new(ConditionType::Programmed, truth, reason, old.message.clone()))
 }
 
+/// Why NATS cannot be reached, in parentheses, where it is known.
+fn because(observed: &Observed) -> String {
+    let cause = observed.nats_trouble.as_ref();
+    cause.map(|cause| format!(" ({cause})")).unwrap_or_default()
+}
+
 /// Everything as it was told last, but that the room goes, and what it waits for.
 fn held_up(before: &ChatRoomStatus, observed: &Observed, error: &BucketError) -> ChatRoomStatus {
     let reason = match error {
@@ -269,7 +278,8 @@ fn held_up(before: &ChatRoomStatus, observed: &Observed, error: &BucketError) ->
         _ => Reason::NotPublished,
     };
     let message = format!(
-        "the room is being deleted, and waits until its policy can be taken out of NATS, so that no gateway goes on serving it: {error}"
+        "the room is being deleted, and waits until its policy can be taken out of NATS, so that no gateway goes on serving it: {error}{}",
+        because(observed)
     );
     let ready = Finding::new(ConditionType::Ready, Truth::Unknown, reason, message);
     let ready = ready.dated(&before.conditions, before.observed_generation, observed.wall);

@@ -39,6 +39,7 @@ fn published() -> Observed {
         operator: "chat/hubbub".to_owned(),
         entry: Entry { revision: 7, policy: Some(Arc::new(policy)), present: true },
         bucket_read: true,
+        nats_trouble: None,
         hearing: Hearing::Clear,
         connections: 5,
         serving: vec![7, 9],

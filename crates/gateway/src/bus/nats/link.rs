@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hubbub_nats::causes;
 use nats::{ClientError, Event, Server, ServerError, connection::State};
 use tokio::sync::watch;
 
@@ -117,17 +118,7 @@ impl Link {
 
     /// Called before each try to connect, with what came of the tries before.
     pub(super) fn tried(&self, servers: &[Server]) {
-        let faults: Vec<String> = servers
-            .iter()
-            .filter_map(|server| {
-                let fault = server.last_error.as_ref()?;
-                Some(format!("{}:{}: {fault}", server.addr.host(), server.addr.port()))
-            })
-            .collect();
-        if faults.is_empty() {
-            return;
-        }
-        let cause = faults.join("; ");
+        let Some(cause) = causes(servers) else { return };
         let away = self.away.borrow().map_or(Duration::ZERO, |since| since.elapsed());
         self.events.unreachable(away, &cause);
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
