@@ -254,6 +254,12 @@ impl OperatorEvents {
         self.reports.inc();
     }
 
+    /// How many reports were heard.
+    #[must_use]
+    pub fn reports(&self) -> u64 {
+        self.reports.get()
+    }
+
     /// A report cannot be read.
     pub fn report_refused(&self, subject: &str, fault: &str) {
         self.reports_refused.inc();

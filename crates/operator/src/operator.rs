@@ -359,7 +359,7 @@ async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: Cance
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let kind = |hearing: Hearing| std::mem::discriminant(&hearing);
-    let mut hearing = kind(Hearing::Listening);
+    let mut hearing = kind(Hearing::Listening(Duration::ZERO));
     let mut connected = false;
     loop {
         let change = tokio::select! {

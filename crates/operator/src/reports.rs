@@ -15,6 +15,9 @@ use hubbub_api::{GatewayReport, names::token};
 /// How often a gateway reports.
 pub const PERIOD: Duration = Duration::from_secs(2);
 
+/// Whoever has listened for so long has heard every gateway that is there: a period, and some time on the way.
+pub const ROUND: Duration = Duration::from_millis(2500);
+
 /// A gateway that was not heard for three periods is silent.
 pub const EXPIRY: Duration = Duration::from_secs(6);
 
@@ -57,8 +60,8 @@ pub struct Gateway {
 pub enum Hearing {
     /// Every gateway that is there has been heard, or had the time to be.
     Clear,
-    /// NATS is there, but not for long enough to have heard everybody.
-    Listening,
+    /// NATS is there, but not for long enough to tell who has fallen silent: for so long.
+    Listening(Duration),
     /// NATS has been away for so long.
     Away(Duration),
 }
@@ -102,7 +105,7 @@ impl Reports {
         change
     }
 
-    /// Lets time pass: called every second or so. `has_pod` says whether a gateway's pod, by its name, is still there.
+    /// Lets time pass: called every half second or so. `has_pod` says whether a gateway's pod, by its name, is still there.
     pub fn tick(&self, now: Instant, connected: bool, has_pod: impl Fn(&str) -> bool) -> Change {
         let mut change = Change::default();
         let mut table = self.table();
@@ -137,8 +140,9 @@ impl Reports {
         let table = self.table();
         match (table.hearing_since, table.away_since) {
             (Some(since), _) if now.duration_since(since) >= EXPIRY => Hearing::Clear,
+            (Some(since), _) => Hearing::Listening(now.duration_since(since)),
             (None, Some(since)) => Hearing::Away(now.duration_since(since)),
-            _ => Hearing::Listening,
+            (None, None) => Hearing::Listening(Duration::ZERO),
         }
     }
 
@@ -172,6 +176,19 @@ impl Reports {
             if report.bucket == bucket { report.applied_revision } else { 0 }
         };
         serving.map(|heard| of_bucket(&heard.report)).collect()
+    }
+
+    /// The gateways of a pool that are there, and have not loaded any policy yet.
+    #[must_use]
+    pub fn loading(&self, pool: &str, now: Instant) -> usize {
+        let table = self.table();
+        let loads = |heard: &&Heard| {
+            let report = &heard.report;
+            report.pool == pool
+                && report.applied_revision == 0
+                && !(report.draining || heard.is_silent(now))
+        };
+        table.gateways.values().filter(loads).count()
     }
 
     /// The connections of a room, `namespace/name`, over all gateways of all pools.
@@ -232,7 +249,9 @@ mod tests {
         let (reports, now) = (Reports::default(), Instant::now());
         assert!(reports.hear(report("a", 0, 0), now).pools.is_empty());
         assert!(reports.serving("default", BUCKET, now).is_empty());
+        assert_eq!((reports.loading("default", now), reports.loading("other", now)), (1, 0));
         let change = reports.hear(report("a", 7, 0), now);
+        assert_eq!(reports.loading("default", now), 0);
         assert_eq!(change.applied, Some((0, 7)));
         assert!(change.pools.contains("default"));
         assert_eq!(reports.serving("default", BUCKET, now), [7]);
@@ -292,7 +311,7 @@ mod tests {
         assert_eq!(reports.hearing(now), Hearing::Away(Duration::from_secs(59)));
         assert_eq!(reports.serving("default", BUCKET, now), [7]);
         reports.tick(now, true, |_| false);
-        assert_eq!(reports.hearing(now), Hearing::Listening);
+        assert_eq!(reports.hearing(now), Hearing::Listening(Duration::ZERO));
         now += EXPIRY;
         assert_eq!(reports.hearing(now), Hearing::Clear);
         reports.tick(now, true, |_| false);

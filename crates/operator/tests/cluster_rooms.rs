@@ -1,7 +1,12 @@
 //! Rooms on a real API server, with real NATS and gateways started by hand: what is declared is served, and what is told is
 //! true.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -66,6 +71,43 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
     until("the room is gone", async || world.rooms().get_opt("lobby").await.unwrap().is_none())
         .await;
     assert!(world.policy("lobby").await.is_none(), "its policy has left NATS before");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_are_counted_as_they_are_from_the_first_status_to_the_last() {
+    let world = World::start().await;
+    let operator = world.operator().await;
+    let first = world.gateway("first", "default").await;
+    let _second = world.gateway("second", "default").await;
+    until("both have been heard for some time", async || operator.events.reports() >= 10).await;
+
+    // The bucket is empty, so they report that they have applied nothing.
+    world.room("lobby", "default").await;
+    let counted = |s: &hubbub_api::kubernetes::ChatRoomStatus| s.gateways.is_some();
+    let status = world.status_until("lobby", "something is told", counted).await;
+    assert!(is(&status, "Ready", "True"), "{status:#?}");
+    assert_eq!(status.gateways.unwrap().ready, 2, "{status:#?}");
+    let events = world.kubectl().run(&["get", "events", "-n", DEMO]).await;
+    assert!(events.contains("Ready") && !events.contains("Warning"), "{events}");
+
+    // A new leader that finds no status.
+    operator.kill().await;
+    let none =
+        ["patch", "room", "lobby", "-n", DEMO, "--subresource=status", "--type=merge"];
+    world.kubectl().run(&[&none[..], &["--patch", r#"{"status": null}"#]].concat()).await;
+    let operator = world.operator().await;
+    let status = world.status_until("lobby", "something is told", counted).await;
+    assert_eq!(status.gateways.unwrap().ready, 2, "{status:#?}");
+
+    drop(first);
+    let begun = std::time::Instant::now();
+    world
+        .status_until("lobby", "one is told to be gone", |s| {
+            s.gateways.as_ref().is_some_and(|counts| counts.ready == 1) && is(s, "Ready", "True")
+        })
+        .await;
+    println!("told {:.1?} after a gateway was killed", begun.elapsed());
     operator.stop().await;
 }
 

@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn whoever_is_blind_does_not_know_the_load() {
         let (pods, gateways) = ([pod(true, false, Some(5))], [gateway(false)]);
-        for hearing in [Hearing::Listening, Hearing::Away(EXPIRY)] {
+        for hearing in [Hearing::Listening(EXPIRY / 2), Hearing::Away(EXPIRY)] {
             let sees = Sees { hearing, ..CLEAR };
             assert_eq!(load(sees, &demand(), &pods, &gateways), None, "{hearing:?}");
         }

@@ -34,6 +34,8 @@ pub struct Observed {
     pub connections: u64,
     /// The revisions that the serving gateways of its pool have applied, one each; 0 for one that knows another bucket.
     pub serving: Vec<u64>,
+    /// Gateways of that pool that are there, and have not loaded any policy yet.
+    pub loading: usize,
     /// What is wrong with that pool's objects, if anything.
     pub pool_fault: Option<String>,
     /// What is remembered of the room.
@@ -108,6 +110,7 @@ impl Observed {
             hearing: context.reports.hearing(now),
             connections: context.reports.connections(&key.path()),
             serving: context.reports.serving(&pool, context.bucket.made(), now),
+            loading: context.reports.loading(&pool, now),
             pool_fault: context.pools.fault(&pool),
             memory: context.rooms.get(key),
             key: key.clone(),

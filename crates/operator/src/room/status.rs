@@ -1,7 +1,7 @@
 //! What is told of a room. Computed from what was applied, and written only when it says something new.
 //!
-//! Conditions are written at once. Counters alone are written at most every 30 s: they change all the time and are for
-//! people. A room whose policy was published a moment ago waits for its gateways before it is told to be half done.
+//! Conditions are written at once. Counters alone are written at most every 30 s, or 5 s when gateways have ceased to serve: they
+//! change all the time and are for people. A room whose policy was published a moment ago waits for its gateways before it is told to be half done.
 
 use std::time::Duration;
 
@@ -22,11 +22,14 @@ use crate::{
     error::ReconcileError,
     guard::GuardedRoom,
     notices::Notice,
-    reports::{EXPIRY, Hearing},
+    reports::{EXPIRY, Hearing, ROUND},
 };
 
 /// How often counters alone are written.
 const COUNTERS: Duration = Duration::from_secs(30);
+
+/// The same when fewer gateways serve than were told: whoever looks is to see that soon.
+const FALL: Duration = Duration::from_secs(5);
 
 /// How long gateways get to run a new policy before the room is told to be half done.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -131,15 +134,20 @@ fn counters(
 ) -> (Option<GatewayCounts>, Option<u64>) {
     match observed.hearing {
         Hearing::Clear => (Some(counts), Some(observed.connections)),
-        Hearing::Listening if has_heard_all(before, counts) => (Some(counts), before.connections),
+        Hearing::Listening(since) if has_heard_all(before, counts, since) => {
+            (Some(counts), before.connections)
+        }
         Hearing::Away(away) if away >= AWAY_GRACE => (None, None),
-        Hearing::Listening | Hearing::Away(_) => (before.gateways, before.connections),
+        Hearing::Listening(_) | Hearing::Away(_) => (before.gateways, before.connections),
     }
 }
 
-/// Whether as many gateways have been heard as were told before, and any at all.
-fn has_heard_all(before: &ChatRoomStatus, counts: GatewayCounts) -> bool {
-    counts.ready >= before.gateways.map_or(1, |before| before.ready.max(1))
+/// Whether, after so long, as many gateways have been heard as were told before; where none were told, each has had its turn.
+fn has_heard_all(before: &ChatRoomStatus, counts: GatewayCounts, since: Duration) -> bool {
+    match before.gateways {
+        Some(before) => counts.ready >= before.ready.max(1),
+        None => counts.ready >= 1 && since >= ROUND,
+    }
 }
 
 fn accepted(verdict: &Verdict) -> Finding {
@@ -207,25 +215,27 @@ fn programmed(
             return finding(Truth::Unknown, Reason::NatsUnavailable, message);
         }
         Hearing::Away(_) => return as_before(),
-        Hearing::Clear | Hearing::Listening => {}
+        Hearing::Listening(since) if !has_heard_all(before, counts, since) => return as_before(),
+        Hearing::Clear | Hearing::Listening(_) => {}
     }
     if matches!(published, Published::Failed(_)) {
         return as_before();
     }
     let GatewayCounts { ready, programmed } = counts;
-    if observed.hearing == Hearing::Listening && !has_heard_all(before, counts) {
-        return as_before();
-    }
     if ready > 0 && programmed == ready {
         let message = format!("every serving gateway of pool {pool} runs generation {generation}");
         return finding(Truth::True, Reason::Programmed, message);
     }
-    if observed.hearing == Hearing::Listening {
+    if matches!(observed.hearing, Hearing::Listening(_)) {
         return as_before();
     }
     if ready > 0 {
         let message =
             format!("not every serving gateway of pool {pool} runs generation {generation} yet");
+        return finding(Truth::False, Reason::Propagating, message);
+    }
+    if observed.loading > 0 {
+        let message = format!("the gateways of pool {pool} have not loaded any policy yet");
         return finding(Truth::False, Reason::Propagating, message);
     }
     match &observed.pool_fault {
@@ -328,15 +338,18 @@ fn when(before: &ChatRoomStatus, status: &ChatRoomStatus, observed: &Observed) -
         });
         let published = observed.memory.published_at.map(since).filter(|since| *since < SETTLE);
         return match published {
-            Some(since) if under_way => When::In(SETTLE - since),
+            // A gateway that loads its first policy will serve, and be counted.
+            Some(since) if under_way || observed.loading > 0 => When::In(SETTLE - since),
             _ => When::Now,
         };
     }
     if !counters {
         return When::Never;
     }
-    match observed.memory.written_at.map(since).filter(|since| *since < COUNTERS) {
-        Some(since) => When::In(COUNTERS - since),
+    let ready = |status: &ChatRoomStatus| status.gateways.map(|counts| counts.ready);
+    let least = if ready(status) < ready(before) { FALL } else { COUNTERS };
+    match observed.memory.written_at.map(since).filter(|since| *since < least) {
+        Some(since) => When::In(least - since),
         None => When::Now,
     }
 }
@@ -365,7 +378,11 @@ impl Telling {
             return Err(ReconcileError::Bucket(error));
         }
         // What is only known after a while is looked at after that while.
-        let listening = (observed.hearing != Hearing::Clear).then_some(EXPIRY / 2);
+        let listening = match observed.hearing {
+            Hearing::Clear => None,
+            Hearing::Listening(since) if since < ROUND => Some(ROUND - since),
+            Hearing::Listening(_) | Hearing::Away(_) => Some(EXPIRY / 2),
+        };
         Ok([again, listening].into_iter().flatten().min())
     }
 }

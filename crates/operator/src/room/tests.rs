@@ -43,6 +43,7 @@ fn published() -> Observed {
         hearing: Hearing::Clear,
         connections: 5,
         serving: vec![7, 9],
+        loading: 0,
         pool_fault: None,
         memory: Memory::default(),
         now: Instant::now(),
@@ -194,7 +195,7 @@ fn conditions_tell_what_is() {
         (
             "the operator has just begun to listen",
             |o| {
-                o.hearing = Hearing::Listening;
+                o.hearing = Hearing::Listening(Duration::ZERO);
                 o.serving.clear();
             },
             ("True", "Programmed"),
@@ -221,7 +222,7 @@ fn counters_that_are_not_known_are_not_told() {
     };
     assert_eq!(counts(&observed), (Some(2), Some(5)));
     // A new leader, or NATS back after an outage: one gateway of two has been heard.
-    observed.hearing = Hearing::Listening;
+    observed.hearing = Hearing::Listening(Duration::ZERO);
     (observed.serving, observed.connections) = (Vec::new(), 0);
     assert_eq!(counts(&observed), (Some(2), Some(5)), "as it was told last");
     assert_eq!(told(&observed).1, When::Never);
@@ -237,10 +238,76 @@ fn counters_that_are_not_known_are_not_told() {
     assert_eq!(counts(&observed), (None, None), "away for long");
     let (status, _) = told(&observed);
     edit(&mut observed, |room| room.status = Some(status));
-    observed.hearing = Hearing::Listening;
+    observed.hearing = Hearing::Listening(Duration::ZERO);
     assert_eq!(counts(&observed), (None, None), "back, and nobody heard yet");
     observed.hearing = Hearing::Clear;
     assert_eq!(counts(&observed), (Some(0), Some(0)), "nobody is there");
+}
+
+#[test]
+fn without_a_status_before_every_gateway_gets_its_turn_first() {
+    let mut observed = published();
+    observed.serving = vec![7];
+    observed.hearing = Hearing::Listening(Duration::from_millis(2400));
+    let (status, _) = told(&observed);
+    assert_eq!((status.gateways, status.connections), (None, None), "another may report yet");
+    assert_eq!(reason(&status, "Programmed"), pair("Unknown", "Pending"));
+    observed.hearing = Hearing::Listening(Duration::from_millis(2500));
+    observed.serving.push(7);
+    let (status, _) = told(&observed);
+    assert_eq!(status.gateways.map(|counts| counts.ready), Some(2));
+    assert_eq!(reason(&status, "Programmed"), pair("True", "Programmed"));
+}
+
+#[test]
+fn fewer_gateways_are_told_sooner_than_other_counters_and_bounded_all_the_same() {
+    let mut observed = settled();
+    observed.serving = vec![7];
+    observed.now += Duration::from_secs(1);
+    assert_eq!(told(&observed).1, When::In(Duration::from_secs(4)), "written a second ago");
+    let begun = observed.now;
+    let mut writes = 0;
+    // Gateways that come and go with each report.
+    while observed.now - begun < Duration::from_secs(600) {
+        observed.now += PERIOD;
+        observed.serving = if observed.serving.len() == 1 { vec![7, 7] } else { vec![7] };
+        let (status, when) = told(&observed);
+        if when == When::Now {
+            writes += 1;
+            observed.memory.written_at = Some(observed.now);
+            edit(&mut observed, |room| room.status = Some(status));
+        }
+    }
+    assert!((20..=40).contains(&writes), "a fall after 5 s and a rise after 30 s: {writes}");
+}
+
+#[test]
+fn gateways_that_load_their_first_policy_are_not_missing() {
+    let mut observed = settled();
+    observed.memory.published_at = Some(observed.now);
+    (observed.serving, observed.loading) = (Vec::new(), 2);
+    let (status, when) = told(&observed);
+    assert_eq!(reason(&status, "Programmed"), pair("False", "Propagating"));
+    assert_eq!(when, When::In(Duration::from_secs(1)), "they get a moment for it");
+    let first = Observed { serving: vec![7], loading: 1, ..published() };
+    let mut first = Observed { memory: observed.memory.clone(), now: observed.now, ..first };
+    assert_eq!(told(&first).1, When::In(Duration::from_secs(1)), "one of two is through");
+    first.loading = 0;
+    assert_eq!(told(&first).1, When::Now);
+    (observed.serving, observed.loading) = (Vec::new(), 0);
+    assert_eq!(reason(&told(&observed).0, "Programmed"), pair("False", "NoGateways"));
+    assert_eq!(told(&observed).1, When::Now);
+}
+
+#[test]
+fn why_nats_is_away_is_told() {
+    let mut observed = settled();
+    observed.hearing = Hearing::Away(Duration::from_secs(15));
+    observed.nats_trouble = Some("nats:4222: authorization violation".to_owned());
+    let (status, _) = told(&observed);
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let words = "does not reach NATS (nats:4222: authorization violation), so";
+    assert!(ready.message.contains(words), "{}", ready.message);
 }
 
 #[test]
@@ -250,7 +317,7 @@ fn part_of_the_gateways_does_not_speak_for_all() {
     let (status, _) = told(&observed);
     assert_eq!(reason(&status, "Programmed"), pair("False", "Propagating"));
     edit(&mut observed, |room| room.status = Some(status));
-    observed.hearing = Hearing::Listening;
+    observed.hearing = Hearing::Listening(Duration::ZERO);
     observed.serving = vec![7];
     assert_eq!(reason(&told(&observed).0, "Programmed"), pair("False", "Propagating"));
     observed.serving = vec![7, 7];
