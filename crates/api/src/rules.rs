@@ -106,7 +106,7 @@ pub struct Rule {
     /// The path at which the CEL rule stands: what `self` is in it. Empty for the root of the object.
     pub scope: &'static str,
     /// The same rule in CEL over defaulted fields; empty where the API server enforces it anyway. It is never stricter,
-    /// but looser where CEL cannot parse an origin: numbers in addresses and ports, and default ports.
+    /// but looser where CEL cannot parse an origin: numbers in addresses and ports.
     pub cel: &'static str,
     /// The rule in Rust.
     pub check: Check,
@@ -246,7 +246,7 @@ pub static RULES: &[Rule] = &[
         message: "repeats an origin that already stands in the list: remove it (case and the default port make no difference)",
         scope: ORIGINS,
         // Lists that other rules refuse anyway are left out: their cost could end the judging of the whole room.
-        cel: "self.size() > 64 || self.exists(o, o.size() > 253) || self.all(o, self.exists_one(p, p.lowerAscii() == o.lowerAscii()))",
+        cel: "self.size() > 64 || self.exists(o, o.size() > 253) || [self.map(o, o.lowerAscii()).map(o, o.startsWith('https://') && o.endsWith(':443') ? o.substring(0, o.size() - 4) : o.startsWith('http://') && o.endsWith(':80') ? o.substring(0, o.size() - 3) : o)].all(l, l.all(o, l.exists_one(p, p == o)))",
         check: Check::Entries(|origins| {
             let mut seen = HashSet::new();
             positions(origins, |o| OriginPattern::parse(o).is_ok_and(|p| !seen.insert(p)))

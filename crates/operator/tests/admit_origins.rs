@@ -88,17 +88,21 @@ const AGREED: &[&[&str]] = &[
     &[""],
     &["*", "https://chat.example.com"],
     &["https://chat.example.com", "https://Chat.example.com"],
+    &["https://chat.example.com", "HTTPS://chat.example.com:443"],
+    &["http://*.example.com:80", "http://*.Example.com"],
+    &["https://chat.example.com", "https://chat.example.com:80"],
+    &["http://chat.example.com", "http://chat.example.com:443"],
+    &["capacitor://localhost", "capacitor://localhost:80"],
     &["null", "null2://x", "wss://x"],
     &["https://chat.example.com", "wss://chat.example.com", "https://chat.example.com/"],
 ];
 
-/// Lists that only Rust refuses, because CEL would have to parse numbers or know ports.
+/// Lists that only Rust refuses, because CEL would have to parse numbers.
 const LEFT_TO_RUST: &[&[&str]] = &[
     &["https://chat.example.com:65536"],
     &["http://256.1.1.1"],
     &["http://127.1"],
     &["http://[1::2::3]"],
-    &["https://chat.example.com", "https://chat.example.com:443"],
     &["https://*.127.0.0.1"],
 ];
 
