@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   Define the resource ChatRoom in a cluster, then run the operator against it from this machine:
     hubbub-operator crd | kubectl apply -f -
+    kubectl create namespace hubbub
     hubbub-operator --config settings.yaml --nats nats://127.0.0.1:4222 --namespace hubbub
 
   The least that settings.yaml must say:

@@ -43,10 +43,18 @@ pub fn in_words(error: &(dyn Error + 'static)) -> String {
 
 fn refusal(status: &kube::core::Status) -> String {
     let said = if status.message.is_empty() { &status.reason } else { &status.message };
-    match (said.is_empty(), status.code) {
+    let refusal = match (said.is_empty(), status.code) {
         (true, code) => format!("it answered with status {code}"),
         (false, 0) => said.clone(),
         (false, code) => format!("{} ({code})", said.trim_end()),
+    };
+    let missing =
+        status.details.as_ref().filter(|of| of.kind == "namespaces" && status.code == 404);
+    match missing {
+        Some(namespace) => {
+            format!("{refusal}; make it: kubectl create namespace {}", namespace.name)
+        }
+        None => refusal,
     }
 }
 
@@ -128,6 +136,13 @@ mod tests {
     fn causes_are_said_once_and_nothing_is_dumped() {
         assert_eq!(in_words(&Outer(Inner)), "outer: inner");
         assert_eq!(in_words(&forbidden()), "pods is forbidden (403)");
+        let missing = serde_json::json!({
+            "status": "Failure", "message": "namespaces \"chat\" not found", "reason": "NotFound", "code": 404,
+            "details": {"kind": "namespaces", "name": "chat"}
+        });
+        let missing = kube::Error::Api(Box::new(serde_json::from_value(missing).unwrap()));
+        let remedy = "namespaces \"chat\" not found (404); make it: kubectl create namespace chat";
+        assert_eq!(in_words(&missing), remedy);
         let watch = watcher::Error::InitialListFailed(forbidden());
         assert_eq!(in_words(&watch), "it cannot be listed: pods is forbidden (403)");
         let service = kube::Error::Service(Box::new(Outer(Inner)));

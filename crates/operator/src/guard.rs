@@ -35,13 +35,17 @@ impl<'de> Deserialize<'de> for GuardedRoom {
                 let metadata =
                     ObjectMeta::deserialize(object.get("metadata").unwrap_or(&Value::Null))
                         .map_err(D::Error::custom)?;
-                let field = error.path().to_string();
+                // Of what is missing at the top there is no path.
+                let field = match error.path().to_string().as_str() {
+                    "." => String::new(),
+                    path => format!("{path}: "),
+                };
                 let operator = object.pointer("/status/operator").and_then(Value::as_str);
                 let operator = operator.map(str::to_owned);
                 Err(Unreadable {
                     metadata,
                     operator,
-                    error: format!("{field}: {}", error.into_inner()),
+                    error: format!("{field}{}", error.into_inner()),
                 })
             }
         }))
@@ -126,6 +130,9 @@ mod tests {
             assert!(unreadable.error.contains(words), "{}", unreadable.error);
             assert_eq!(unreadable.metadata.finalizers, Some(vec!["b".to_owned()]));
         }
+        let without = json!({"metadata": {"name": "a"}});
+        let room: GuardedRoom = serde_json::from_value(without).unwrap();
+        assert_eq!(room.0.unwrap_err().error, "missing field `spec`");
         let good = json!({"metadata": {"name": "a"}, "spec": {"allowedOrigins": ["*"]}});
         let room: GuardedRoom = serde_json::from_value(good).unwrap();
         assert_eq!(room.meta().name.as_deref(), Some("a"));

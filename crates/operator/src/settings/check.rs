@@ -1,7 +1,10 @@
 //! Checks of single values, each with its remedy.
 
-use hubbub_api::nearest;
+use std::collections::BTreeMap;
+
+use hubbub_api::{is_dns_label, nearest};
 use hubbub_nats::NatsOptions;
+use k8s_openapi::api::core::v1::EnvVar;
 
 use super::{Amount, GatewayNats, Resources, SettingsError, quantity, wrong};
 
@@ -65,4 +68,92 @@ pub(super) fn one_of(
         }
         _ => Ok(()),
     }
+}
+
+/// The longest name in a label, and the longest value of one.
+const MAX_LABEL: usize = 63;
+
+/// The longest domain before the name in a label.
+const MAX_DOMAIN: usize = 253;
+
+/// Keys and values of labels are what the API server takes, which would otherwise refuse the Deployment each time anew.
+pub(super) fn labels(field: &str, labels: &BTreeMap<String, String>) -> Result<(), SettingsError> {
+    label_keys(field, labels)?;
+    for (key, value) in labels {
+        if !(value.is_empty() || is_label_word(value)) {
+            let fault = format!(
+                "{value:?} is no value of a label: at most {MAX_LABEL} letters, digits, dots, hyphens and underscores, with a letter or digit at both ends"
+            );
+            return Err(wrong(&format!("{field}.{key}"), &fault));
+        }
+    }
+    Ok(())
+}
+
+/// The keys of labels and of annotations.
+pub(super) fn label_keys(
+    field: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), SettingsError> {
+    let is_domain =
+        |domain: &str| domain.len() <= MAX_DOMAIN && domain.split('.').all(is_dns_label);
+    for key in labels.keys() {
+        let (domain, name) =
+            key.split_once('/').map_or((None, &**key), |(domain, name)| (Some(domain), name));
+        if !(is_label_word(name) && domain.is_none_or(is_domain)) {
+            let fault = format!(
+                "{key:?} is no key: write such as tier or example.com/tier, whose name has at most {MAX_LABEL} letters, digits, dots, hyphens and underscores, with a letter or digit at both ends"
+            );
+            return Err(wrong(field, &fault));
+        }
+    }
+    Ok(())
+}
+
+fn is_label_word(word: &str) -> bool {
+    let ends = [word.chars().next(), word.chars().next_back()];
+    word.len() <= MAX_LABEL
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && ends.iter().all(|end| end.is_some_and(|c| c.is_ascii_alphanumeric()))
+}
+
+/// Flags of the gateway that the operator sets, and what to set instead. With others the gateway would not be what the operator
+/// takes it for, and be waited for in vain.
+const OWN_FLAGS: [(&str, &str); 9] = [
+    ("pool", "a room names its pool in spec.gateways.pool"),
+    ("gateway-id", "it is the pod's name"),
+    ("policies", "they come from NATS"),
+    ("rooms", "policies come from NATS"),
+    ("listen", "set service.port"),
+    ("admin-listen", "probes and metrics need it as it is"),
+    ("drain-settle", "set drain.settle"),
+    ("drain-window", "set drain.window"),
+    ("drain-deadline", "set drain.deadline"),
+];
+
+/// Further flags and variables of the gateway are not those that the operator sets.
+pub(super) fn extra(pool: &str, args: &[String], env: &[EnvVar]) -> Result<(), SettingsError> {
+    let refuse = |field: String, given: &str, instead: &str| {
+        let fault = format!("{given} is set by the operator: remove it ({instead})");
+        Err(wrong(&field, &fault))
+    };
+    for (number, argument) in args.iter().enumerate() {
+        let Some(flag) = argument.strip_prefix("--") else { continue };
+        let flag = flag.split('=').next().unwrap_or_default();
+        let field = format!("pools.{pool}.extraArgs[{number}]");
+        if let Some((_, instead)) = OWN_FLAGS.iter().find(|(own, _)| *own == flag) {
+            return refuse(field, &format!("--{flag}"), instead);
+        }
+        if flag == "nats" {
+            return refuse(field, "--nats", "set nats.url");
+        }
+    }
+    for (number, variable) in env.iter().enumerate() {
+        let flag = variable.name.strip_prefix("HUBBUB_").unwrap_or_default();
+        let flag = flag.to_ascii_lowercase().replace('_', "-");
+        if let Some((_, instead)) = OWN_FLAGS.iter().find(|(own, _)| *own == flag) {
+            return refuse(format!("pools.{pool}.extraEnv[{number}]"), &variable.name, instead);
+        }
+    }
+    Ok(())
 }
