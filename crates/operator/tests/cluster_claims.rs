@@ -6,29 +6,25 @@
 mod support;
 
 use hubbub_operator::operator::Config;
-use hubbub_testkit::http;
-use support::{World, is, run, until};
-
-const ELSEWHERE: &str = "elsewhere";
+use hubbub_testkit::{Controllers, http};
+use support::{Place, is, run, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_has_one_operator_until_that_one_is_gone() {
-    let world = World::start().await;
-    world.kubectl().run(&["create", "namespace", ELSEWHERE]).await;
+    let mut world = Place::open(Controllers::Off).await;
+    let elsewhere = world.namespace("elsewhere").await;
+    let first_name = format!("{}/hubbub", world.home);
     let elected = |config| Config { leader_election: true, ..config };
     let first = run(elected(world.config(world.client.clone()))).await;
     let gateway = world.gateway("first", "vip").await;
     world.room("lobby", "vip").await;
     let status = world.ready("lobby").await;
-    assert_eq!(status.operator.as_deref(), Some("hubbub/hubbub"));
+    assert_eq!(status.operator.as_deref(), Some(&*first_name));
 
     let config = world.config(world.client.clone());
-    let second = run(elected(Config {
-        namespace: ELSEWHERE.to_owned(),
-        identity: "two".to_owned(),
-        ..config
-    }))
-    .await;
+    let second =
+        run(elected(Config { namespace: elsewhere.clone(), identity: "two".to_owned(), ..config }))
+            .await;
     until("the second has looked at the room, and left it", async || {
         let metrics = http::get(second.admin, "/metrics").await.body;
         let left =
@@ -44,22 +40,23 @@ async fn a_room_has_one_operator_until_that_one_is_gone() {
             s.observed_generation == Some(2) && is(s, "Ready", "True")
         })
         .await;
-    assert_eq!(status.operator.as_deref(), Some("hubbub/hubbub"));
+    assert_eq!(status.operator.as_deref(), Some(&*first_name));
     assert_eq!((second.events.writes("status"), second.events.writes("policy")), (0, 0));
     let pool = async |namespace: &str| {
         let listed = ["get", "deployments", "-n", namespace, "--selector=hubbub.dev/pool=vip"];
         world.kubectl().run(&[&listed[..], &["--output=name"]].concat()).await
     };
-    assert!(!pool("hubbub").await.is_empty() && pool(ELSEWHERE).await.is_empty());
+    assert!(!pool(&world.home).await.is_empty() && pool(&elsewhere).await.is_empty());
 
     first.stop().await;
+    let second_name = format!("{elsewhere}/hubbub");
     let status = world
         .status_until("lobby", "the second manages it", |s| {
-            s.operator.as_deref() == Some("elsewhere/hubbub")
+            s.operator.as_deref() == Some(&*second_name)
         })
         .await;
     assert!(is(&status, "Accepted", "True"), "{status:#?}");
-    until("its pool is there", async || !pool(ELSEWHERE).await.is_empty()).await;
+    until("its pool is there", async || !pool(&elsewhere).await.is_empty()).await;
     world.ready("lobby").await;
     drop(gateway);
     second.stop().await;

@@ -7,7 +7,7 @@ mod support;
 
 use hubbub_testkit::Controllers;
 use serde_json::{Value, json};
-use support::{HOME, World, until};
+use support::{HOME, Place, World, until};
 
 const NAME: &str = "hubbub-default";
 
@@ -42,12 +42,13 @@ const ADDED: [(&str, &str, &str); 7] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_adds_is_taken_away_again() {
     // With the controllers, which write into these objects too and must not be fought.
-    let world = World::start_with(Controllers::On).await;
+    let world = Place::open(Controllers::On).await;
     let operator = world.operator().await;
     until("the pool is there", async || world.objects("default").await.len() == 5).await;
-    let get = async |kind: &str| world.kubectl().json(&["get", kind, NAME, "-n", HOME]).await;
+    let get =
+        async |kind: &str| world.kubectl().json(&["get", kind, NAME, "-n", &world.home]).await;
     let patch = async |kind: &str, patch: &str| {
-        world.kubectl().run(&["patch", kind, NAME, "-n", HOME, "--patch", patch]).await
+        world.kubectl().run(&["patch", kind, NAME, "-n", &world.home, "--patch", patch]).await
     };
     let mut clean = Vec::new();
     for kind in ["deployment", "service", "networkpolicy"] {
@@ -67,8 +68,8 @@ async fn what_somebody_adds_is_taken_away_again() {
 
     // What is others' to say stays: notes, and the wish for new pods.
     let before = operator.events.writes("pool");
-    world.kubectl().run(&["annotate", "deployment", NAME, "-n", HOME, "note=kept"]).await;
-    world.kubectl().run(&["rollout", "restart", "deployment", NAME, "-n", HOME]).await;
+    world.kubectl().run(&["annotate", "deployment", NAME, "-n", &world.home, "note=kept"]).await;
+    world.kubectl().run(&["rollout", "restart", "deployment", NAME, "-n", &world.home]).await;
     until("the controller has taken it up", async || {
         let deployment = get("deployment").await;
         deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"]
@@ -107,13 +108,16 @@ async fn what_somebody_adds_is_taken_away_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_added_to_an_object_that_is_taken_out_of_sight_goes_too() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::On).await;
     let operator = world.operator().await;
     until("the pool is there", async || world.objects("default").await.len() == 5).await;
-    let get = async || world.kubectl().json(&["get", "deployment", NAME, "-n", HOME]).await;
+    let get = async || world.kubectl().json(&["get", "deployment", NAME, "-n", &world.home]).await;
     let patch = async |patch: &Value| {
         let patch = patch.to_string();
-        world.kubectl().run(&["patch", "deployment", NAME, "-n", HOME, "--patch", &patch]).await
+        world
+            .kubectl()
+            .run(&["patch", "deployment", NAME, "-n", &world.home, "--patch", &patch])
+            .await
     };
     let (spec, labels) = (get().await["spec"].clone(), get().await["metadata"]["labels"].clone());
     // Repairs of other things say nothing about what comes next.

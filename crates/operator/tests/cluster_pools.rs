@@ -6,12 +6,12 @@
 mod support;
 
 use hubbub_api::names::BUCKET;
-use hubbub_testkit::{Member, http};
-use support::{DEMO, HOME, World, until};
+use hubbub_testkit::{Controllers, Member, http};
+use support::{Place, World, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_is_there_while_a_room_names_it_and_default_always() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     until("default is there without a room", async || world.objects("default").await.len() == 5)
         .await;
@@ -53,7 +53,7 @@ async fn a_pool_is_there_while_a_room_names_it_and_default_always() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_changes_or_deletes_comes_back() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     let _gateway = world.gateway("first", "default").await;
     world.room("lobby", "default").await;
@@ -61,7 +61,7 @@ async fn what_somebody_changes_or_deletes_comes_back() {
     let objects = world.objects("default").await;
     assert_eq!(objects.len(), 5, "{objects:?}");
     for object in &objects {
-        world.kubectl().run(&["delete", object, "-n", HOME]).await;
+        world.kubectl().run(&["delete", object, "-n", &world.home]).await;
         until("it comes back", async || world.objects("default").await.contains(object)).await;
     }
     let name = "hubbub-default";
@@ -99,27 +99,28 @@ async fn what_somebody_changes_or_deletes_comes_back() {
             "hubbub-operator",
         ),
     ] {
-        world.kubectl().run(&["patch", object, name, "-n", HOME, "--patch", patch]).await;
+        world.kubectl().run(&["patch", object, name, "-n", &world.home, "--patch", patch]).await;
         let output = format!("--output=jsonpath={path}");
         until(&format!("{object} {path} is {wanted} again"), async || {
-            world.kubectl().run(&["get", object, name, "-n", HOME, &output]).await == wanted
+            world.kubectl().run(&["get", object, name, "-n", &world.home, &output]).await == wanted
         })
         .await;
     }
     // And in NATS.
+    let demo = &world.demo;
     let store =
         nats::jetstream::new(world.nats.client().await).get_key_value(BUCKET).await.unwrap();
-    store.delete(format!("{DEMO}.lobby")).await.unwrap();
+    store.delete(format!("{demo}.lobby")).await.unwrap();
     until("the policy comes back", async || world.policy("lobby").await.is_some()).await;
-    store.put(format!("{DEMO}.lobby"), "garbage".into()).await.unwrap();
+    store.put(format!("{demo}.lobby"), "garbage".into()).await.unwrap();
     until("the policy is good again", async || {
-        let value = store.get(format!("{DEMO}.lobby")).await.unwrap().unwrap();
+        let value = store.get(format!("{demo}.lobby")).await.unwrap().unwrap();
         hubbub_api::RoomPolicy::from_json(&value).is_ok()
     })
     .await;
-    store.put(format!("{DEMO}.stranger"), "garbage".into()).await.unwrap();
+    store.put(format!("{demo}.stranger"), "garbage".into()).await.unwrap();
     until("a policy without a room is removed", async || {
-        store.get(format!("{DEMO}.stranger")).await.unwrap().is_none()
+        store.get(format!("{demo}.stranger")).await.unwrap().is_none()
     })
     .await;
     world.ready("lobby").await;
@@ -128,7 +129,7 @@ async fn what_somebody_changes_or_deletes_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_grows_with_its_members_as_far_as_its_rooms_let_it() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     let gateway = world.gateway("first", "default").await;
     world.room("lobby", "default").await;
@@ -137,13 +138,13 @@ async fn a_pool_grows_with_its_members_as_far_as_its_rooms_let_it() {
     world.patch_room("lobby", patch).await;
     let replicas = async || {
         let path = "--output=jsonpath={.spec.replicas}";
-        world.kubectl().run(&["get", "deployment", "hubbub-default", "-n", HOME, path]).await
+        world.kubectl().run(&["get", "deployment", "hubbub-default", "-n", &world.home, path]).await
     };
     assert_eq!(replicas().await, "1");
     let mut members = Vec::new();
     for (joined, wanted) in [(3, "2"), (9, "3")] {
         while members.len() < joined {
-            let member = Member::join(gateway.listen(), "/rooms/demo/lobby", None).await;
+            let member = Member::join(gateway.listen(), &world.path("lobby"), None).await;
             members.push(member.unwrap());
         }
         until(&format!("{joined} members have {wanted} gateways"), async || {

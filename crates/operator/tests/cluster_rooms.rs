@@ -10,13 +10,13 @@
 
 mod support;
 
-use hubbub_testkit::{Member, eventually};
+use hubbub_testkit::{Controllers, Member, eventually};
 use serde_json::json;
-use support::{DEMO, World, because, condition, is, pausing, until};
+use support::{DEMO, Place, World, because, condition, is, pausing, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     world.room("lobby", "default").await;
     until("the pool has all its objects", async || world.objects("default").await.len() == 5).await;
@@ -25,7 +25,7 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
         .await;
     assert!(is(&status, "Accepted", "True"), "gateway trouble never turns Accepted: {status:#?}");
     assert!(is(&status, "Ready", "False"));
-    assert_eq!(status.path, "/rooms/demo/lobby");
+    assert_eq!(status.path, world.path("lobby"));
 
     let first = world.gateway("first", "default").await;
     let mut second = world.gateway("second", "default").await;
@@ -36,8 +36,8 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
     assert_eq!(status.gateways.unwrap().ready, 2);
     assert_eq!(status.observed_generation, Some(1));
 
-    let alice = Member::join(first.listen(), "/rooms/demo/lobby", None).await.unwrap();
-    let bob = Member::join(second.listen(), "/rooms/demo/lobby", None).await.unwrap();
+    let alice = Member::join(first.listen(), &world.path("lobby"), None).await.unwrap();
+    let bob = Member::join(second.listen(), &world.path("lobby"), None).await.unwrap();
     alice.send("hello").await;
     eventually("bob hears alice through the other gateway", || {
         bob.texts().contains(&"hello".to_owned())
@@ -45,12 +45,12 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
     .await;
     world.status_until("lobby", "two members are told", |s| s.connections == Some(2)).await;
 
-    let table = world.kubectl().run(&["get", "room", "-n", DEMO]).await;
+    let table = world.kubectl().run(&["get", "room", "-n", &world.demo]).await;
     let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(head, ["NAME", "READY", "POOL", "GATEWAYS", "CONNECTIONS", "AGE"], "{table}");
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row[..5], ["lobby", "True", "default", "2", "2"], "{table}");
-    let events = world.kubectl().run(&["get", "events", "-n", DEMO]).await;
+    let events = world.kubectl().run(&["get", "events", "-n", &world.demo]).await;
     assert!(events.contains("Ready") && events.contains("NoGateways"), "{events}");
 
     // A change of the spec is programmed again, under its own generation.
@@ -76,7 +76,7 @@ async fn a_declared_room_is_served_and_its_status_tells_the_truth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_are_counted_as_they_are_from_the_first_status_to_the_last() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     let first = world.gateway("first", "default").await;
     let _second = world.gateway("second", "default").await;
@@ -88,13 +88,13 @@ async fn gateways_are_counted_as_they_are_from_the_first_status_to_the_last() {
     let status = world.status_until("lobby", "something is told", counted).await;
     assert!(is(&status, "Ready", "True"), "{status:#?}");
     assert_eq!(status.gateways.unwrap().ready, 2, "{status:#?}");
-    let events = world.kubectl().run(&["get", "events", "-n", DEMO]).await;
+    let events = world.kubectl().run(&["get", "events", "-n", &world.demo]).await;
     assert!(events.contains("Ready") && !events.contains("Warning"), "{events}");
 
     // A new leader that finds no status.
     operator.kill().await;
     let none =
-        ["patch", "room", "lobby", "-n", DEMO, "--subresource=status", "--type=merge"];
+        ["patch", "room", "lobby", "-n", &world.demo, "--subresource=status", "--type=merge"];
     world.kubectl().run(&[&none[..], &["--patch", r#"{"status": null}"#]].concat()).await;
     let operator = world.operator().await;
     let status = world.status_until("lobby", "something is told", counted).await;
@@ -113,7 +113,7 @@ async fn gateways_are_counted_as_they_are_from_the_first_status_to_the_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_room_stays_as_it_is_and_says_so() {
-    let world = World::start().await;
+    let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     let _gateway = world.gateway("first", "default").await;
     world.room("lobby", "default").await;

@@ -46,6 +46,12 @@ impl Cluster {
         &self.kubectl
     }
 
+    /// Whether it is the user's, with things in it that are none of the test's business.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.own.is_none()
+    }
+
     /// A new namespace whose name begins with this.
     ///
     /// # Panics

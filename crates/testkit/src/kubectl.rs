@@ -112,7 +112,8 @@ impl Kubectl {
     }
 
     /// A `kubectl` process that is yet to be started.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         // Preferences of the person at the machine would change what it does.
         command.env("KUBERC", "off").args(&self.options).args(arguments);

@@ -13,6 +13,7 @@ pub(crate) mod dying;
 pub(crate) mod process;
 
 use std::{
+    ops::{Deref, DerefMut},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -30,7 +31,9 @@ use hubbub_operator::{
     scaling::WINDOW,
     settings::Settings,
 };
-use hubbub_testkit::{ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, NatsServer};
+use hubbub_testkit::{
+    Cluster, ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, Namespace, NatsServer,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client,
@@ -41,17 +44,63 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The namespace of the release.
+/// The namespace of the release, in a control plane of the test's own.
 pub(crate) const HOME: &str = "hubbub";
 
-/// The namespace of the rooms.
+/// The namespace of the rooms there.
 pub(crate) const DEMO: &str = "demo";
 
-/// A control plane with the definition, and NATS.
+/// A control plane of the test's own with the definition, and NATS: for tests that stop the API server, read its log, or change
+/// what all of a cluster share.
 pub(crate) struct World {
     pub(crate) plane: ControlPlane,
+    place: Place,
+}
+
+impl Deref for World {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Place {
+        &mut self.place
+    }
+}
+
+/// Two namespaces of any cluster with the definition, and NATS.
+pub(crate) struct Place {
+    kubectl: Kubectl,
     pub(crate) nats: NatsServer,
     pub(crate) client: Client,
+    /// The namespace of the release.
+    pub(crate) home: String,
+    /// The namespace of the rooms.
+    pub(crate) demo: String,
+    /// The cluster is others' too, so only rooms of `demo` are served.
+    shared: bool,
+    /// Removed in the end, those of rooms before the cluster.
+    namespaces: Vec<Namespace>,
+    cluster: Option<Cluster>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.shared {
+            // Nobody is left to take the finalizers away, and their namespace would wait for that.
+            let rooms = ["get", "chatrooms", "-n", &self.demo, "--output=name"];
+            let rooms = self.kubectl.command(&rooms).output().map(|o| o.stdout).unwrap_or_default();
+            for room in String::from_utf8_lossy(&rooms).lines() {
+                let free = r#"--patch={"metadata": {"finalizers": null}}"#;
+                let patch = ["patch", room, "-n", &self.demo, "--type=merge", free];
+                // It may have gone meanwhile.
+                let _ = self.kubectl.command(&patch).output();
+            }
+        }
+    }
 }
 
 /// An operator in this process.
@@ -88,28 +137,68 @@ impl World {
     pub(crate) async fn start_with(controllers: Controllers) -> Self {
         let (plane, nats) =
             tokio::join!(ControlPlane::start_with(controllers), NatsServer::start());
-        let kubectl = plane.kubectl();
-        kubectl.apply(&custom_resource_definition().to_string()).await;
-        kubectl
-            .run(&[
-                "wait",
-                "--for=condition=Established",
-                "crd/chatrooms.hubbub.dev",
-                "--timeout=60s",
-            ])
-            .await;
+        let kubectl = plane.kubectl().clone();
+        define(&kubectl).await;
         for namespace in [HOME, DEMO] {
             kubectl.run(&["create", "namespace", namespace]).await;
         }
-        let client = client_of(&std::fs::read_to_string(plane.kubeconfig()).unwrap()).await;
-        Self { plane, nats, client }
+        let client = client_of(&kubectl.kubeconfig().await).await;
+        let (home, demo) = (HOME.to_owned(), DEMO.to_owned());
+        let (namespaces, cluster) = (Vec::new(), None);
+        let place = Place { kubectl, nats, client, home, demo, shared: false, namespaces, cluster };
+        Self { plane, place }
+    }
+}
+
+/// Has the definition in force.
+async fn define(kubectl: &Kubectl) {
+    kubectl.apply(&custom_resource_definition().to_string()).await;
+    let crd = "crd/chatrooms.hubbub.dev";
+    kubectl.run(&["wait", "--for=condition=Established", crd, "--timeout=60s"]).await;
+}
+
+impl Place {
+    /// In the cluster that `KUBECONFIG` names, with namespaces of the test's own; without one, in a control plane of its own
+    /// with these controllers.
+    pub(crate) async fn open(controllers: Controllers) -> Self {
+        let (cluster, nats) = tokio::join!(Cluster::start(controllers), NatsServer::start());
+        let kubectl = cluster.kubectl().clone();
+        define(&kubectl).await;
+        let home = cluster.namespace(HOME).await;
+        let demo = cluster.namespace(DEMO).await;
+        let client = client_of(&kubectl.kubeconfig().await).await;
+        let (home_name, demo_name) = (home.name().to_owned(), demo.name().to_owned());
+        Self {
+            kubectl,
+            nats,
+            client,
+            home: home_name,
+            demo: demo_name,
+            shared: cluster.is_shared(),
+            namespaces: vec![demo, home],
+            cluster: Some(cluster),
+        }
+    }
+
+    /// One more namespace of the test's own.
+    pub(crate) async fn namespace(&mut self, purpose: &str) -> String {
+        let cluster = self.cluster.as_ref().unwrap();
+        let namespace = cluster.namespace(purpose).await;
+        let name = namespace.name().to_owned();
+        self.namespaces.push(namespace);
+        name
     }
 
     pub(crate) fn kubectl(&self) -> &Kubectl {
-        self.plane.kubectl()
+        &self.kubectl
     }
 
-    /// How the operators of this world are configured.
+    /// Where a room's members come in.
+    pub(crate) fn path(&self, room: &str) -> String {
+        format!("/rooms/{}/{room}", self.demo)
+    }
+
+    /// How operators are configured here.
     pub(crate) fn config(&self, client: Client) -> Config {
         let settings = format!(
             "nats: {{url: '{}'}}\npools: {{default: {{min: 1, image: 'hubbub-gateway:test'}}}}",
@@ -123,8 +212,8 @@ impl World {
             settings: Settings::parse(&settings).unwrap(),
             scale_down_window: WINDOW,
             instance: "hubbub".to_owned(),
-            namespace: HOME.to_owned(),
-            room_namespaces: Vec::new(),
+            namespace: self.home.clone(),
+            room_namespaces: if self.shared { vec![self.demo.clone()] } else { Vec::new() },
             identity: "one".to_owned(),
             leader_election: false,
         }
@@ -158,7 +247,7 @@ impl World {
     }
 
     pub(crate) fn rooms(&self) -> Api<ChatRoomResource> {
-        Api::namespaced(self.client.clone(), DEMO)
+        Api::namespaced(self.client.clone(), &self.demo)
     }
 
     /// Declares an open room of that pool.
@@ -167,7 +256,7 @@ impl World {
         spec.require_origin = false;
         spec.gateways.pool = pool.to_owned();
         spec.gateways.min = 1;
-        let room = ChatRoomResource::new(&RoomName::new(DEMO, name).unwrap(), spec);
+        let room = ChatRoomResource::new(&RoomName::new(&self.demo, name).unwrap(), spec);
         self.rooms().create(&PostParams::default(), &room).await.unwrap()
     }
 
@@ -211,7 +300,7 @@ impl World {
     pub(crate) async fn policy(&self, name: &str) -> Option<RoomPolicy> {
         let context = nats::jetstream::new(self.nats.client().await);
         let store = context.get_key_value(BUCKET).await.ok()?;
-        let value = store.get(format!("{DEMO}.{name}")).await.unwrap()?;
+        let value = store.get(format!("{}.{name}", self.demo)).await.unwrap()?;
         Some(RoomPolicy::from_json(&value).unwrap())
     }
 
@@ -220,7 +309,7 @@ impl World {
         let selector = format!("--selector=hubbub.dev/pool={pool}");
         let kinds = "deployments,services,poddisruptionbudgets,serviceaccounts,networkpolicies";
         let listed =
-            self.kubectl().run(&["get", kinds, "-n", HOME, &selector, "--output=name"]).await;
+            self.kubectl().run(&["get", kinds, "-n", &self.home, &selector, "--output=name"]).await;
         listed.lines().map(str::to_owned).collect()
     }
 }

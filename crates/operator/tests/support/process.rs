@@ -8,7 +8,7 @@ use std::{
 use hubbub_testkit::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{HOME, World};
+use super::Place;
 
 /// A running operator; dropped, it is killed.
 pub(crate) struct OperatorProcess {
@@ -20,13 +20,13 @@ pub(crate) struct OperatorProcess {
 
 impl OperatorProcess {
     /// Starts it as that account of the release's namespace.
-    pub(crate) async fn start(world: &World, account: &str, identity: &str) -> Self {
+    pub(crate) async fn start(world: &Place, account: &str, identity: &str) -> Self {
         Self::start_with(world, account, identity, &[]).await
     }
 
     /// The same with further arguments.
     pub(crate) async fn start_with(
-        world: &World,
+        world: &Place,
         account: &str,
         identity: &str,
         more: &[&str],
@@ -36,7 +36,7 @@ impl OperatorProcess {
 
     /// The same with variables of the environment.
     pub(crate) async fn start_in(
-        world: &World,
+        world: &Place,
         account: &str,
         identity: &str,
         more: &[&str],
@@ -45,7 +45,7 @@ impl OperatorProcess {
         let files = tempfile::tempdir().unwrap();
         let (kubeconfig, settings) =
             (files.path().join("kubeconfig"), files.path().join("settings.yaml"));
-        let access = world.kubectl().service_account_kubeconfig(HOME, account).await;
+        let access = world.kubectl().service_account_kubeconfig(&world.home, account).await;
         std::fs::write(&kubeconfig, access).unwrap();
         let url = world.nats.url();
         let text = format!(
@@ -62,7 +62,7 @@ impl OperatorProcess {
         command
             .env("KUBECONFIG", kubeconfig)
             .envs(variables.iter().copied())
-            .args(["--nats", &url, "--namespace", HOME, "--identity", identity])
+            .args(["--nats", &url, "--namespace", &world.home, "--identity", identity])
             .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json", "--config"])
             .arg(settings)
             .args(more)
