@@ -238,6 +238,10 @@ Absolute figures belong to this machine on this day: **compare the columns of on
 CPU is user + system time of the server's processes over the measured window; memory is resident growth. Latency counts
 from the time a message was due, not from when the generator came to send it. Every delivery of every run is verified.
 
+A slow member that never reads cannot see why it is closed: the gateway judges it with 1013 and cuts it when the close is not taken, so
+it counts as closed by the gateway and as cut by the client. Bars in µs are absolute, and were set on a
+machine where the bare write loop takes 8.5 µs for a connect; see its column for what it takes here.
+
 | machine | |
 |---|---|
 | date | {date} |

@@ -16,14 +16,16 @@ use tokio::net::TcpStream;
 ///
 /// When no gateway answers there, or it ends before it has answered.
 pub async fn drain(admin: SocketAddr) -> anyhow::Result<String> {
-    let address = reachable(admin);
-    let stream = TcpStream::connect(address).await.with_context(|| {
-        format!("no gateway listens on {address}; is --admin the gateway's --admin-listen?")
+    let addresses = reachable(admin);
+    let stream = TcpStream::connect(&addresses[..]).await.with_context(|| {
+        let tried: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let tried = tried.join(" or ");
+        format!("no gateway listens on {tried}; is --admin the gateway's --admin-listen?")
     })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request =
-        Request::post("/drain").header(header::HOST, address.to_string()).body(Body::empty())?;
+        Request::post("/drain").header(header::HOST, admin.to_string()).body(Body::empty())?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
@@ -42,12 +44,13 @@ pub async fn drain(admin: SocketAddr) -> anyhow::Result<String> {
     Ok(body)
 }
 
-/// A wildcard address, as a listener has it, as one that can be connected to.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
+/// A wildcard address, as a listener has it, as what can be connected to. A gateway that listens on `[::]` takes IPv4 as well, or
+/// IPv4 alone where there is no IPv6, and one that listens on 127.0.0.1 is on this machine, too.
+fn reachable(admin: SocketAddr) -> Vec<SocketAddr> {
+    let loopbacks: &[IpAddr] = match admin.ip() {
+        ip if !ip.is_unspecified() => &[ip],
+        IpAddr::V4(_) => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        IpAddr::V6(_) => &[IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)],
+    };
+    loopbacks.iter().map(|ip| SocketAddr::new(*ip, admin.port())).collect()
 }

@@ -182,7 +182,8 @@ async fn who_never_reads_is_evicted_alone() {
 /// heartbeat does not take its silence for death.
 #[tokio::test]
 async fn a_sender_over_its_rate_is_held_back_and_loses_nothing() {
-    let limits = "limits: {messagesPerSecond: 10, burst: 3}, heartbeat: {pongWait: 400ms, pingPeriod: 150ms}";
+    let limits =
+        "limits: {messagesPerSecond: 3, burst: 3}, heartbeat: {pongWait: 4s, pingPeriod: 1s}";
     let (gateway, _rooms) = gateway(limits, &[]).await;
     let (mut sender, mut reader) = (join(&gateway).await, join(&gateway).await);
     for n in 0..30 {

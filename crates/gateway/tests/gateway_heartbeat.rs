@@ -162,7 +162,15 @@ async fn a_full_queue_evicts_the_slow_member_alone_with_1013() {
     };
     assert!(close.is_some_and(|(code, reason)| code == 1013 && reason.contains("too slow")));
     slow.send_close(1013).await.expect("still open");
-    assert_eq!(told_once(&gateway).await["reason"], "queue_full");
+    let told = told_once(&gateway).await;
+    assert_eq!(told["reason"], "queue_full");
+    assert_eq!(told["messages_out"], got, "what was thrown away did not go out");
+    // The one that was too many, and those that waited but for one that had begun to go out; not a megabyte of them.
+    let discarded = gateway.metric("hubbub_gateway_deliveries_discarded_total").await;
+    assert!(
+        (1.0..=9.0).contains(&discarded),
+        "{discarded} messages waited for room in a queue of 8"
+    );
     one.send("after").await;
     two.hears("after").await;
 }

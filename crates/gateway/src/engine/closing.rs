@@ -58,11 +58,11 @@ impl Shard {
         } else {
             member.stall = None;
         }
-        let outbox = member.outbox.get_or_insert_with(|| Box::new(Outbox::new(write_by)));
         if ending.discards_queue() {
-            let discarded = outbox.discard();
+            let discarded = member.discard_queue();
             self.shared.events.discarded(discarded);
         }
+        let outbox = member.outbox.get_or_insert_with(|| Box::new(Outbox::new(write_by)));
         outbox.push(Chunk::control(frame));
         member.close_at = self.now + patience;
         self.on_writable(key);
@@ -97,10 +97,9 @@ impl Shard {
             None => hubbub_websocket::frame(hubbub_websocket::Opcode::Close, &[]),
         };
         // Whoever says goodbye does not wait for what it has not read: the answer goes behind it, and soon.
-        let mut outbox = member.outbox.take().unwrap_or_else(|| Box::new(Outbox::new(NEVER)));
-        outbox.discard();
+        member.discard_queue();
+        let outbox = member.outbox.get_or_insert_with(|| Box::new(Outbox::new(NEVER)));
         outbox.push(Chunk::control(answer));
-        member.outbox = Some(outbox);
         member.close_at = self.now + CLOSE_TIME;
         self.on_writable(key);
         self.arm(key);

@@ -84,9 +84,9 @@ pub struct Traffic {
     pub messages_in: u64,
     /// Payload bytes from the peer.
     pub bytes_in: u64,
-    /// Messages queued or written for the peer.
+    /// Messages written for the peer; while the connection lasts, those that wait as well.
     pub messages_out: u64,
-    /// Bytes queued or written for the peer, frame headers included.
+    /// Bytes of these, frame headers included.
     pub bytes_out: u64,
 }
 
@@ -115,6 +115,30 @@ impl Member {
             close_at: NEVER,
             entered: now,
             traffic: Traffic::default(),
+        }
+    }
+
+    /// Throws away what waits and has not begun to go out; returns how many messages that were.
+    pub(super) fn discard_queue(&mut self) -> usize {
+        let Some(outbox) = &mut self.outbox else { return 0 };
+        let bytes = outbox.message_bytes();
+        let messages = outbox.discard();
+        self.traffic.messages_out -= messages as u64;
+        self.traffic.bytes_out -= (bytes - outbox.message_bytes()) as u64;
+        messages
+    }
+
+    /// What went over the connection, now that it ends.
+    pub(super) fn final_traffic(&self) -> Traffic {
+        let (messages, bytes) = self
+            .outbox
+            .as_ref()
+            .map_or((0, 0), |outbox| (outbox.messages() as u64, outbox.message_bytes() as u64));
+        let Traffic { messages_out, bytes_out, .. } = self.traffic;
+        Traffic {
+            messages_out: messages_out - messages,
+            bytes_out: bytes_out - bytes,
+            ..self.traffic
         }
     }
 

@@ -113,6 +113,13 @@ impl Outbox {
         self.messages - written
     }
 
+    /// Bytes of messages, not of control frames, that are not yet written.
+    pub(super) fn message_bytes(&self) -> usize {
+        let counted = |chunk: &&Chunk| chunk.counted;
+        let all: usize = self.queue.iter().filter(counted).map(|chunk| chunk.bytes.len()).sum();
+        all - self.queue.front().filter(counted).map_or(0, |_| self.offset)
+    }
+
     /// Bytes not yet written.
     pub(super) fn bytes(&self) -> usize {
         self.bytes - self.offset

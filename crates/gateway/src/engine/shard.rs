@@ -383,7 +383,7 @@ impl Shard {
             peer: member.peer,
             ending,
             milliseconds: self.now.saturating_sub(member.entered),
-            traffic: member.traffic,
+            traffic: member.final_traffic(),
             entered: member.socket.is_some(),
         });
         local.references -= 1;

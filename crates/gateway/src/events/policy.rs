@@ -93,10 +93,7 @@ impl PolicyEvents {
     /// A value of the bucket is refused; what was in force for that room stays.
     pub fn value_refused(&self, key: &str, revision: u64, fault: &str) {
         self.refusals.inc();
-        error!(
-            key,
-            revision, fault, "a room's policy is refused; the last good one stays in force"
-        );
+        error!(key, revision, fault, "a room's policy is refused; the room stays as it was");
     }
 
     /// This many declarations are refused right now.
