@@ -13,7 +13,7 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    /// Runs a command of the image in a pod with these labels, and again when it has ended well.
+    /// Runs a command of the image in a pod with these labels, and again each time that it has ended.
     ///
     /// # Panics
     ///

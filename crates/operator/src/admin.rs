@@ -17,7 +17,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-use crate::{error::in_words, lease::Sight};
+use crate::lease::Sight;
 
 const HINT: &str = "nothing is here; there are /livez, /readyz and /metrics\n";
 
@@ -48,11 +48,10 @@ enum Lease {
 impl Progress {
     /// A look at the lease has shown this.
     pub fn saw(&self, sight: &Sight<'_>) {
-        self.set(match sight {
-            Sight::Held => Lease::Held,
-            Sight::HeldBy(holder) => Lease::HeldBy((*holder).to_owned()),
-            Sight::Failed(error) => Lease::Failed(in_words(*error)),
-            Sight::NoAnswer => Lease::Failed("the API server does not answer in time".to_owned()),
+        self.set(match (sight.trouble(), sight) {
+            (Some(trouble), _) => Lease::Failed(trouble),
+            (None, Sight::HeldBy(holder)) => Lease::HeldBy((*holder).to_owned()),
+            (None, _) => Lease::Held,
         });
     }
 

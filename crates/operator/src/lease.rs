@@ -20,7 +20,7 @@ use kube::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context, fence::Fence};
+use crate::{context, error::in_words, fence::Fence};
 
 /// Within how long after its last renewal the lease of a leader that is gone is held by another.
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -100,6 +100,18 @@ pub enum Sight<'a> {
     Failed(&'a kube::Error),
     /// The API server did not answer in time.
     NoAnswer,
+}
+
+impl Sight<'_> {
+    /// Why it is not known who holds the lease, in words; none where it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Held | Self::HeldBy(_) => None,
+            Self::Failed(error) => Some(in_words(*error)),
+            Self::NoAnswer => Some("the API server does not answer in time".to_owned()),
+        }
+    }
 }
 
 impl Look {

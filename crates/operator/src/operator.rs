@@ -25,7 +25,6 @@ use crate::{
     cluster::Watches,
     connection::{self, Trouble},
     context::{Context, DebugClient, Key},
-    error::in_words,
     events::OperatorEvents,
     fence::Fence,
     lease::{self, Election, Lost, Sight, lead},
@@ -200,12 +199,8 @@ impl Operator {
             let election = Election::new(client, namespace, &name, identity, self.fence.clone());
             let told = |sight: Sight<'_>| {
                 self.progress.saw(&sight);
-                match sight {
-                    Sight::Failed(error) => self.events.lease_failed(&in_words(error)),
-                    Sight::NoAnswer => {
-                        self.events.lease_failed("the API server does not answer in time")
-                    }
-                    Sight::Held | Sight::HeldBy(_) => {}
+                if let Some(trouble) = sight.trouble() {
+                    self.events.lease_failed(&trouble);
                 }
             };
             lead(election, &self.stop, told, || self.work()).await

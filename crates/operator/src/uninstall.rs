@@ -25,7 +25,6 @@ use serde_json::json;
 
 use crate::{
     context::FIELD_MANAGER,
-    error::in_words,
     fence::Fence,
     guard::GuardedRoom,
     lease::{self, Election, Sight},
@@ -109,29 +108,20 @@ struct Waits {
 impl Waits {
     fn told(&mut self, sight: &Sight<'_>) {
         let limit = OPERATOR_LIMIT.as_secs();
-        let trouble = match sight {
-            Sight::Held => return,
-            Sight::HeldBy(holder) => {
-                self.trouble = None;
-                if self.holder.as_deref() != Some(holder) {
-                    tracing::info!(
-                        holder,
-                        "an operator holds the lease; waiting up to {limit} s for its end"
-                    );
-                    self.holder = Some((*holder).to_owned());
-                }
-                return;
-            }
-            Sight::Failed(error) => in_words(*error),
-            Sight::NoAnswer => "the API server does not answer in time".to_owned(),
-        };
-        if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!(
-                error = trouble,
-                "the lease cannot be taken; trying for up to {limit} s"
-            );
+        let trouble = sight.trouble();
+        if let Some(error) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+            tracing::warn!(error, "the lease cannot be taken; trying for up to {limit} s");
         }
-        self.trouble = Some(trouble);
+        self.trouble = trouble;
+        if let Sight::HeldBy(holder) = sight
+            && self.holder.as_deref() != Some(holder)
+        {
+            tracing::info!(
+                holder,
+                "an operator holds the lease; waiting up to {limit} s for its end"
+            );
+            self.holder = Some((*holder).to_owned());
+        }
     }
 
     fn in_vain(self, instance: &str) -> UninstallError {

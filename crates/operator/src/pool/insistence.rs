@@ -40,12 +40,16 @@ impl Insistence {
 
     /// Whether these additions, as they are seen, are left for now.
     pub(super) fn excuses(&self, seen: &Additions, now: Instant) -> bool {
-        self.is_stubborn() && self.additions == *seen && !self.is_due(now)
+        self.is_left(seen) && !self.is_due(now)
     }
 
     /// Whether these additions were left, and it is time to take them away once more.
     pub(super) fn is_to_be_tried(&self, seen: &Additions, now: Instant) -> bool {
-        self.is_stubborn() && self.additions == *seen && self.is_due(now)
+        self.is_left(seen) && self.is_due(now)
+    }
+
+    fn is_left(&self, seen: &Additions) -> bool {
+        self.is_stubborn() && self.additions == *seen
     }
 
     fn is_due(&self, now: Instant) -> bool {

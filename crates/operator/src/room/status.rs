@@ -1,7 +1,8 @@
 //! What is told of a room. Computed from what was applied, and written only when it says something new.
 //!
 //! Conditions are written at once. Counters alone are written at most every 30 s, or 5 s when gateways have ceased to serve: they
-//! change all the time and are for people. A room whose policy was published a moment ago waits for its gateways before it is told to be half done.
+//! change all the time and are for people. A room whose policy was published a moment ago waits for its gateways before it is
+//! told to be half done.
 
 use std::time::Duration;
 
