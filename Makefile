@@ -12,7 +12,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export HUBBUB_GATEWAY ?= $(TARGET)/debug/hubbub-gateway
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
-# What `make run` and `make bench` add to the command line, as in: make run ARGS='--nats nats://127.0.0.1:4222'
+# What `make run`, `make bench` and `make microbench` add to the command line, as in: make run ARGS='--nats nats://127.0.0.1:4222'
 ARGS ?=
 
 ##@ Use
@@ -34,6 +34,11 @@ run: export HUBBUB_DRAIN_WINDOW ?= 1s
 run: ## Build the gateway and serve the example rooms on http://localhost:8080 (needs only Rust)
 	@$(CARGO) run --locked --package hubbub-gateway -- $(ARGS)
 
+.PHONY: run-traced
+run-traced: ## The same with a Jaeger that shows every handshake, message and end (built by Go once: 4 minutes)
+	@$(STEP) "build" $(CARGO) build --locked --package hubbub-gateway
+	@scripts/run-traced $(ARGS)
+
 .PHONY: build
 build: ## Build every crate (development profile)
 	@$(STEP) "build" $(CARGO) build --locked --workspace
@@ -53,7 +58,7 @@ image: ## The image, as an OCI archive, of what cargo builds here (users take do
 	@echo "$(TARGET)/image/hubbub.tar"
 
 .PHONY: cluster-run
-cluster-run: ## A cluster of two real nodes with the product in it, and the addresses to open (needs root)
+cluster-run: ## A cluster of two real nodes with the product and Jaeger in it, and the addresses to open (needs root)
 	@scripts/cluster-run up
 
 ##@ Test
@@ -65,6 +70,7 @@ test: prerequisites check deny unit integration conformance-core browser chart e
 .PHONY: check
 check: ## Fast checks: format, lints, documentation, scripts, rules between crates
 	@$(STEP) "format" $(CARGO) fmt --all --check
+	@$(STEP) "format of the peers" $(CARGO) fmt --check --manifest-path bench/peers/axum/Cargo.toml
 	@$(STEP) "lints" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@$(STEP) "scripts" scripts/check-scripts
@@ -79,9 +85,10 @@ advisories: ## Known security advisories against what we depend on (fetches the 
 	@$(STEP) "advisories" scripts/deny advisories
 
 .PHONY: unit
-unit: ## Unit tests, and the examples in the documentation
+unit: ## Unit tests, the examples in the documentation, and the micro-benchmarks once each
 	@$(STEP) "unit tests" $(CARGO) test --locked --workspace --lib --bins
 	@$(STEP) "examples in the documentation" $(CARGO) test --locked --workspace --doc
+	@$(STEP) "micro-benchmarks, each once" $(CARGO) test --locked --workspace --bench '*'
 	@$(STEP) "unit tests of the conformance runner" python3 -m unittest discover -s scripts/conformance
 	@$(STEP) "unit tests of the benchmarks' page" python3 -m unittest discover -s bench
 
@@ -101,7 +108,7 @@ chart: ## The chart: lints, what is generated from it, its rendering, and what a
 
 .PHONY: e2e
 e2e: ## The whole product on a real cluster, with real containers (needs root, or KUBECONFIG)
-	@$(STEP) "end-to-end tests" scripts/e2e-tests --test 'e2e_*'
+	@$(STEP) "end-to-end tests" scripts/e2e-tests
 
 .PHONY: conformance
 conformance: build ## The Autobahn testsuite: core over both buses, and the limits
@@ -113,9 +120,7 @@ conformance-core: build
 
 .PHONY: fuzz
 fuzz: ## The fuzz targets, FUZZ_SECONDS each (60)
-	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" env \
-	  BOLERO_RANDOM_TEST_TIME_MS=$(FUZZ_SECONDS)000 BOLERO_RANDOM_ITERATIONS=1000000000 \
-	  $(CARGO) test --locked --release --workspace --test 'fuzz_*'
+	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" scripts/fuzz-tests $(FUZZ_SECONDS)
 
 ##@ Work
 
@@ -128,8 +133,12 @@ manifests: ## Write anew what is generated: the definition of ChatRoom, the char
 	@$(STEP) "generated manifests" scripts/manifests
 
 .PHONY: bench
-bench: ## Measure speed and memory with hubbub-load (about an hour; wants a quiet machine)
-	@HUBBUB_NATS_SERVER=$$(scripts/nats-server); export HUBBUB_NATS_SERVER; $(STEP) "benchmarks" bench/run $(ARGS)
+bench: ## Measure all beside its peers (hours; wants a quiet machine); minutes with ARGS='--only a50,lb --servers ours,floor'
+	@$(STEP) "benchmarks" bench/run $(ARGS)
+
+.PHONY: microbench
+microbench: ## Time the hot paths one by one: codec, write path of a shard, origins, policies (minutes)
+	@$(CARGO) bench --locked --package hubbub-api --package hubbub-websocket --package hubbub-gateway --bench '*' -- $(ARGS)
 
 .PHONY: prerequisites
 prerequisites: ## See to what the tests need; installs Debian's packages if it may

@@ -6,7 +6,11 @@ import threading
 import time
 from dataclasses import dataclass
 
-ALONE = ("ours", "gorilla", "floor")
+# Everything one might run instead.
+PEERS = ("gorilla", "axum", "axum-4k", "centrifugo", "nats", "ws")
+ALL = ("ours", "floor", *PEERS)
+# Those that grow with what they hold, or come near the limit: the others would take the time of all.
+NEAR = ("ours", "floor", "gorilla", "axum-4k", "centrifugo")
 SOURCES = ",".join(f"127.0.0.{last}" for last in range(1, 5))
 
 
@@ -20,7 +24,7 @@ class Scenario:
     publishers: int = 1
     duration: str = "10s"
     options: tuple = ()
-    servers: tuple = ALONE
+    servers: tuple = ALL
     pong_wait: int = 60
     drain: bool = False
     watch: bool = False
@@ -40,8 +44,32 @@ def ladder(rate, servers):
     )
 
 
-WITH_COLLECTING = ("ours", "gorilla", "floor", "floor5")
+WITH_COLLECTING = ("ours", "floor", "floor5", "gorilla", "axum-4k", "centrifugo")
+GROWTH = ("ours", "floor", "gorilla")
+TRACED = ("ours", "ours-traced")
 PAIR = ("ours", "ours-nats", "ours2")
+SLOW = ("ours", "gorilla", "axum-4k", "centrifugo", "nats", "ws")
+
+# Deliveries a second of the steps of growth: enough to measure, and far from what any of the servers can do.
+GROWTH_RATE = 20000
+
+
+def grow_members(members):
+    return Scenario(
+        f"members-{members}", f"one room × {members:,}, {GROWTH_RATE // members:,} messages a second", members,
+        rate=GROWTH_RATE / members, duration="6s", options=("--tail", "30s"), servers=GROWTH,
+    )
+
+
+def grow_rooms(rooms):
+    """Ten thousand members, of whom each hears two messages a second, in so many rooms."""
+    members = 10000 // rooms
+    noun = "room" if rooms == 1 else "rooms"
+    return Scenario(
+        f"rooms-{rooms}", f"{rooms:,} {noun} × {members:,}, 2 messages a second each", members, rooms, rate=2, duration="6s",
+        options=("--tail", "30s"), servers=GROWTH,
+    )
+
 
 SCENARIOS = {scenario.name: scenario for scenario in (
     Scenario("a50", "one room × 1,000, 50 messages a second", 1000, rate=50, publishers=10),
@@ -50,28 +78,39 @@ SCENARIOS = {scenario.name: scenario for scenario in (
     ladder(200, WITH_COLLECTING),
     ladder(400, WITH_COLLECTING),
     ladder(800, WITH_COLLECTING),
-    ladder(1600, ("ours", "gorilla", "floor5")),
+    ladder(1600, ("ours", "floor5", "gorilla", "axum-4k", "centrifugo")),
     ladder(3200, ("ours", "floor5")),
     Scenario("churn", "500 members in 50 rooms, 1,000 of them leave and 1,000 join a second", 10, 50,
              options=("--churn", "1000")),
+    Scenario("churn-big", "one room of 10,000 members, 1,000 of them leave and 1,000 join a second", 10000,
+             options=("--churn", "1000", "--tail", "30s"), servers=NEAR),
+    *(grow_members(members) for members in (10, 100, 1000)),
+    *(grow_rooms(rooms) for rooms in (1, 10, 100, 1000, 10000)),
+    # As many as the 20,000 open files allow that a process is often given at most.
+    Scenario("pairs", "9,500 rooms × 2, a message a second each", 2, 9500, rate=1, duration="6s", options=("--tail", "30s"),
+             servers=NEAR),
     Scenario("le", "100 rooms × 20, 5 messages a second each, over one gateway, alone and with NATS, and over two", 20, 100,
              rate=5, servers=PAIR),
     Scenario("e1", "one room × 1,000, 50 messages a second, over one gateway, alone and with NATS, and over two", 1000, rate=50,
              publishers=10, servers=PAIR),
     Scenario("e100", "100 rooms × 20, 20 messages a second each, over one gateway, alone and with NATS, and over two", 20, 100, rate=20,
              servers=PAIR),
+    Scenario("trace-one", "one room × 1,000, 50 messages a second, one of a hundred messages traced or none", 1000, rate=50,
+             publishers=10, servers=TRACED),
+    Scenario("trace-many", "100 rooms × 50, 10 messages a second each, one of a hundred messages traced or none", 50, 100, rate=10,
+             servers=TRACED),
     Scenario("idle-one", "10,000 members of one room: connect at once, idle, then 10 messages a second", 10000,
              rate=10, duration="5s", options=("--idle", "3s", "--tail", "30s")),
     Scenario("idle-own", "10,000 members, each in a room of its own: the same, a message each 5 seconds", 1, 10000,
              rate=0.2, duration="5s", options=("--idle", "3s", "--tail", "30s")),
     Scenario("ping", "10,000 idle members, each pinged every 4 seconds", 10000, duration="16s", pong_wait=5,
-             servers=("ours", "gorilla")),
+             servers=("ours", *PEERS)),
     Scenario("drain", "SIGTERM with 10,000 members", 10000, duration="60s", drain=True,
-             options=("--expect-close", "1012"), servers=("ours", "gorilla")),
+             options=("--expect-close", "1001,1012,3001"), servers=("ours", "gorilla", "centrifugo", "nats")),
     Scenario("slow-none", "250 members that all read, 400 messages of 500 bytes a second", 250, rate=400,
-             options=("--size", "500"), duration="15s", watch=True, servers=("ours", "gorilla")),
+             options=("--size", "500"), duration="15s", watch=True, servers=SLOW),
     Scenario("slow-12", "the same, and 12 of the 250 never read", 250, rate=400,
-             options=("--size", "500", "--slow", "12"), duration="15s", watch=True, servers=("ours", "gorilla")),
+             options=("--size", "500", "--slow", "12"), duration="15s", watch=True, servers=SLOW),
 )}
 
 

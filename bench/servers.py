@@ -1,8 +1,10 @@
-"""The servers that are measured: each is started afresh for every run, on a free port, and stopped after it."""
+"""The servers that are measured: each is started afresh for every run, on a free port, and stopped after it.
 
+Here is what they have in common, and the gateway; peers.py has what it is compared with."""
+
+import functools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -30,6 +32,26 @@ spec:
 """
 
 
+OTLP = re.compile(r'"endpoint": ?"(127\.0\.0\.1:\d+)"')
+
+# Everything in memory, on free ports.
+JAEGER = """\
+service:
+  extensions: [jaeger_storage]
+  pipelines:
+    traces: {receivers: [otlp], processors: [batch], exporters: [jaeger_storage_exporter]}
+  telemetry: {metrics: {level: none}, logs: {level: info, encoding: json}}
+extensions:
+  jaeger_storage: {backends: {memory: {memory: {max_traces: 10000}}}}
+receivers:
+  otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}}}
+processors:
+  batch: {}
+exporters:
+  jaeger_storage_exporter: {trace_storage: memory}
+"""
+
+
 class BenchError(Exception):
     """Something the person at the keyboard can mend; the text says how."""
 
@@ -37,13 +59,13 @@ class BenchError(Exception):
 class Process:
     """A child process whose output is kept, so that its address can be found and its complaints shown."""
 
-    def __init__(self, command):
+    def __init__(self, command, variables=None):
         self.command = [str(word) for word in command]
         self.lines = []
         self.grown = threading.Condition()
         self.child = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True,
+            text=True, env={**os.environ, **(variables or {})},
         )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -88,6 +110,23 @@ class Process:
         return self.child.returncode
 
 
+def run(*command, where=ROOT, hint=""):
+    """Builds something; says what is missing instead of how it failed to start."""
+    try:
+        subprocess.run([str(word) for word in command], cwd=where, check=True)
+    except FileNotFoundError as error:
+        raise BenchError(f"{command[0]} is missing{hint}") from error
+
+
+@functools.cache
+def script(name):
+    """The path of a program, as the script of its name prints it: one that is there, or one that is built once."""
+    done = subprocess.run([ROOT / "scripts" / name], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"scripts/{name} could not give a {name}; leave its servers out by --servers")
+    return done.stdout.strip()
+
+
 def port(line):
     match = ADDRESS.search(line)
     return match and int(match.group(1))
@@ -97,6 +136,11 @@ class Server:
     """What all have in common. `start` sets `ports` (public ones) and `pids` (those whose cost counts)."""
 
     name = title = None
+
+    # What hubbub-load has to be told to speak with it.
+    speech = ()
+    # Its packages of this workspace; they are built all at once.
+    packages = ()
 
     def __init__(self, binaries):
         self.binaries = binaries
@@ -114,12 +158,20 @@ class Server:
     def urls(self):
         return [self.url(number) for number in self.ports]
 
+    @classmethod
+    def build(cls, target):
+        """Builds what else `start` starts, where it finds it."""
+
+    @staticmethod
+    def version():
+        """What it is called in the list of versions, if it is not ours."""
+
     def ended(self):
         """Nothing is known of the ends of connections, but for what the members see."""
         return {}
 
-    def begin(self, *command):
-        process = Process(command)
+    def begin(self, *command, variables=None):
+        process = Process(command, variables)
         self.processes.append(process)
         return process
 
@@ -129,29 +181,10 @@ class Server:
             process.stop(limit=2)
 
 
-class Gorilla(Server):
-    name, title = "gorilla", "gorilla hub"
-
-    def start(self, scenario):
-        command = [self.binaries / "gorilla-peer", "-addr", "127.0.0.1:0", "-origins", ORIGIN]
-        command += ["-pong-wait", f"{scenario.pong_wait}s"]
-        self.ports = [self.begin(*command).await_line(port)]
-
-
-class Floor(Server):
-    name, title, collect = "floor", "bare write loop", 0
-
-    def start(self, scenario):
-        process = self.begin(self.binaries / "hubbub-floor", "--collect", self.collect)
-        self.ports = [process.await_line(port)]
-
-
-class Floor5(Floor):
-    name, title, collect = "floor5", "bare write loop, collecting 5 ms", 5
-
-
 class Ours(Server):
     name, title, gateways = "ours", "hubbub-gateway", 1
+
+    packages = ("hubbub-gateway",)
 
     def start(self, scenario):
         self.admins = []
@@ -162,11 +195,12 @@ class Ours(Server):
             ROOM.format(number=number, origin=ORIGIN, pong_wait=scenario.pong_wait, ping_period=ping_period)
             for number in range(1, scenario.rooms + 1)
         ))
-        bus = self.start_bus()
+        bus, traces = self.start_bus(), self.start_collector()
         for number in range(self.gateways):
             process = self.begin(
                 self.binaries / "hubbub-gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
                 "--rooms", rooms, "--gateway-id", f"bench-{number}", *bus,
+                variables=traces,
             )
             self.ports.append(process.await_line(public_port))
             self.admins.append(process.await_line(lambda line: LISTEN.search(line) and ADMIN.search(line)).group(1))
@@ -178,16 +212,45 @@ class Ours(Server):
         for admin in self.admins:
             with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=10) as answer:
                 for labels, count in ENDED.findall(answer.read().decode()):
-                    ended[labels] = ended.get(labels, 0) + int(count)
+                    if count != "0":  # every reason is told from the start
+                        ended[labels] = ended.get(labels, 0) + int(count)
         return ended
 
     def start_bus(self):
         return []
 
+    def start_collector(self):
+        return {}
+
     def stop(self):
         super().stop()
         if hasattr(self, "scratch"):
             self.scratch.cleanup()
+
+
+class OursTraced(Ours):
+    """One gateway that traces one of a hundred messages to a real Jaeger, whose own time is not counted."""
+
+    name, title = "ours-traced", "the same, traced"
+    jaeger = None
+
+    @classmethod
+    def build(cls, target):
+        script("jaeger")
+
+    def start_collector(self):
+        binary = script("jaeger")
+        config = Path(self.scratch.name) / "jaeger.yaml"
+        config.write_text(JAEGER)
+        self.jaeger = Process([binary, "--config", config])
+        endpoint = self.jaeger.await_line(lambda line: "Starting GRPC server" in line and OTLP.search(line)).group(1)
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{endpoint}", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+
+    def stop(self):
+        super().stop()
+        if self.jaeger:
+            self.jaeger.child.kill()  # it keeps nothing
+            self.jaeger.child.wait()
 
 
 class OursOverNats(Ours):
@@ -196,11 +259,12 @@ class OursOverNats(Ours):
     name, title = "ours-nats", "hubbub-gateway and NATS"
     nats = None
 
+    @classmethod
+    def build(cls, target):
+        script("nats-server")
+
     def start_bus(self):
-        binary = os.environ.get("HUBBUB_NATS_SERVER") or shutil.which("nats-server")
-        if not binary:
-            raise BenchError("nats-server is needed: install it, or name it in HUBBUB_NATS_SERVER")
-        self.nats = Process([binary, "--addr", "127.0.0.1", "--port", "-1"])
+        self.nats = Process([script("nats-server"), "--addr", "127.0.0.1", "--port", "-1"])
         client = self.nats.await_line(lambda line: "client connections on" in line and port(line))
         return ["--nats", f"nats://127.0.0.1:{client}"]
 
@@ -220,6 +284,3 @@ def public_port(line):
     """The gateway's log line that says it serves names both its addresses."""
     match = LISTEN.search(line)
     return match and int(match.group(1))
-
-
-SERVERS = {server.name: server for server in (Ours, Gorilla, Floor, Floor5, OursOverNats, OursTwice)}

@@ -246,6 +246,23 @@ test("unread messages are counted in the title until the page is looked at", asy
   assert.equal(await visitor.page.title(), "demo/lobby · Hubbub");
 });
 
+test("the page tells what its connection is called, and the gateway knows it by that", async (t) => {
+  const { gateway, url } = await room(t);
+  const visitor = await Visitor.open(t, browser, url);
+  await visitor.state("open");
+  const shown = visitor.page.locator("#connection-name");
+  const name = await shown.innerText();
+  assert.match(name, /^[0-9a-f]{16}$/);
+  const told = await fetch(`${gateway.admin}/rooms?connection=${name}`);
+  assert.equal((await told.json()).room, "demo/lobby");
+
+  // It is there to be asked about when the connection is gone, and the next one has a name of its own.
+  await visitor.page.context().setOffline(true);
+  await visitor.page.context().setOffline(false);
+  await until("another connection", async () => (await shown.innerText()) !== name);
+  visitor.assertCalm();
+});
+
 test("when the network comes back, the page takes a fresh connection", async (t) => {
   const { url } = await room(t);
   const visitor = await Visitor.open(t, browser, url);

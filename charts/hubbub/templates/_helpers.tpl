@@ -28,6 +28,18 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
+{{/*
+Labels of a pod that a template makes. What changes with the chart alone, such as its version, must not be here: it would restart the pods.
+*/}}
+{{- define "hubbub.podLabels" -}}
+app.kubernetes.io/part-of: hubbub
+app.kubernetes.io/component: {{ .component }}
+{{ include "hubbub.selector" . }}
+{{- with .context.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* The labels by which pods are found: they never change. */}}
 {{- define "hubbub.selector" -}}
 app.kubernetes.io/name: hubbub-{{ .component }}
@@ -144,6 +156,40 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* The variables that send traces to a collector, as a JSON list; empty without one. */}}
+{{- define "hubbub.traces.env" -}}
+{{- with .Values.traces }}
+{{- if .endpoint -}}
+{{- $variables := list (dict "name" "OTEL_EXPORTER_OTLP_ENDPOINT" "value" .endpoint) -}}
+{{- $variables = append $variables (dict "name" "OTEL_EXPORTER_OTLP_PROTOCOL" "value" .protocol) -}}
+{{- $variables = append $variables (dict "name" "OTEL_TRACES_SAMPLER_ARG" "value" (toString .messageRatio)) -}}
+{{- toJson $variables -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Of these variables (.add) those that others (.to) do not name, behind those: each name stands once. As a JSON list. */}}
+{{- define "hubbub.env.with" -}}
+{{- $all := list -}}
+{{- $names := list -}}
+{{- range concat (.to | default list) .add -}}
+{{- if not (has .name $names) -}}
+{{- $all = append $all . -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $all -}}
+{{- end }}
+
+{{/* The port of the collector, which its address names or its scheme implies. */}}
+{{- define "hubbub.traces.port" -}}
+{{- $url := urlParse .Values.traces.endpoint -}}
+{{- $implied := ternary "443" "80" (eq $url.scheme "https") -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default $implied -}}
+{{- end }}
+
 {{/* The operator's file of settings. */}}
 {{- define "hubbub.settings" -}}
 nats:
@@ -160,6 +206,19 @@ pools:
   {{- if eq $name "default" }}
   {{- $base := dict "image" (include "hubbub.image" $) "imagePullPolicy" $.Values.image.pullPolicy "imagePullSecrets" $.Values.imagePullSecrets }}
   {{- $pool = merge $pool $base }}
+  {{- end }}
+  {{- if $.Values.traces.endpoint }}
+  {{- /* What a pool does not say is as in default, so only what it says itself has to be added to. */}}
+  {{- if or (eq $name "default") (hasKey $pool "extraEnv") }}
+  {{- $env := dict "to" $pool.extraEnv "add" (include "hubbub.traces.env" $ | fromJsonArray) }}
+  {{- $_ := set $pool "extraEnv" (include "hubbub.env.with" $env | fromJsonArray) }}
+  {{- end }}
+  {{- if or (eq $name "default") (hasKey $pool "networkPolicy") }}
+  {{- $policy := $pool.networkPolicy | default dict }}
+  {{- $port := dict "port" (include "hubbub.traces.port" $ | int) "protocol" "TCP" }}
+  {{- $egress := append ($policy.extraEgress | default list) (dict "ports" (list $port)) }}
+  {{- $_ := set $pool "networkPolicy" (merge (dict "extraEgress" $egress) $policy) }}
+  {{- end }}
   {{- end }}
   {{- /* What is empty says nothing; the operator then takes the pool's default. */}}
   {{- range $key, $value := $pool }}

@@ -43,6 +43,7 @@ mod report;
 mod room_name;
 mod rooms_file;
 pub mod rules;
+mod statement;
 mod suggest;
 
 pub use allowed::{AllowedOrigins, OriginRefusal, PatternError, PatternFault};
@@ -52,7 +53,8 @@ pub use chat_room::{
 pub use duration::{DurationError, WireDuration};
 pub use origin::{Origin, OriginError};
 pub use policy::{POLICY_SCHEMA, PolicyError, RoomPolicy};
-pub use report::{GatewayReport, REPORT_SCHEMA, ReportError};
+pub use report::{DrainReport, GatewayReport, REPORT_SCHEMA, ReportError};
 pub use room_name::{NameError, RoomName, is_dns_label};
 pub use rooms_file::{MAX_ROOMS_BYTES, Problem, parse_rooms, parse_rooms_with_lines};
+pub use statement::{Statement, StatementError};
 pub use suggest::nearest;

@@ -7,6 +7,12 @@
 /// [`RoomPolicy`](crate::RoomPolicy) as JSON.
 pub const BUCKET: &str = "hubbub-policies";
 
+/// What stands before a key of the bucket that is no room's. A gateway that does not know such a key leaves it aside.
+pub const RESERVED_KEY_PREFIX: &str = "_";
+
+/// What stands before `<namespace>.<release>` in the key of an operator's [`Statement`](crate::Statement).
+pub const STATEMENT_KEY_PREFIX: &str = "_operator.";
+
 /// What stands before `<namespace>.<name>` in the subject of a room's messages.
 pub const SUBJECT_ROOM_PREFIX: &str = "hubbub.room.";
 
@@ -52,6 +58,12 @@ pub fn token(text: &str) -> String {
     if token.is_empty() { "-".to_owned() } else { token }
 }
 
+/// The key of the statements of one operator, which statuses of rooms name `namespace/release`.
+#[must_use]
+pub fn statement_key(operator: &str) -> String {
+    format!("{STATEMENT_KEY_PREFIX}{}", operator.replacen('/', ".", 1))
+}
+
 /// The subject of one gateway's reports: `hubbub.report.<pool>.<gateway>`, both as [`token`] makes them.
 #[must_use]
 pub fn report_subject(pool: &str, gateway: &str) -> String {
@@ -83,6 +95,14 @@ mod tests {
             assert_eq!(token(&token(text)), want, "a token stays as it is");
         }
         assert_eq!(token(&"x".repeat(300)).len(), 63);
+    }
+
+    #[test]
+    fn a_statement_is_under_no_key_of_a_room() {
+        let key = statement_key("hubbub/chat");
+        assert_eq!(key, "_operator.hubbub.chat");
+        assert!(key.starts_with(RESERVED_KEY_PREFIX));
+        assert!(crate::RoomName::from_policy_key(&key).is_err());
     }
 
     #[test]

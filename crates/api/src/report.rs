@@ -33,6 +33,18 @@ pub enum ReportError {
     Room(#[from] NameError),
 }
 
+/// What became of a gateway's members when it drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainReport {
+    /// Milliseconds from the beginning of the drain to the end of the last connection.
+    pub milliseconds: u64,
+    /// Members who were sent away in good order.
+    pub moved: u64,
+    /// Members who were dropped without that.
+    pub cut: u64,
+}
+
 /// The state of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,6 +75,9 @@ pub struct GatewayReport {
     /// The numbers of those who have asked since the last report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<u32>,
+    /// How its drain went; only in its very last report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainReport>,
     /// Milliseconds since 1970 by the gateway's clock, for people who read reports; nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_unix_ms: Option<u64>,

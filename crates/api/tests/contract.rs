@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use hubbub_api::{
-    ChatRoom, ChatRoomSpec, GatewayReport, POLICY_SCHEMA, PolicyError, REPORT_SCHEMA, ReportError,
-    RoomName, RoomPolicy,
+    ChatRoom, ChatRoomSpec, DrainReport, GatewayReport, POLICY_SCHEMA, PolicyError, REPORT_SCHEMA,
+    ReportError, RoomName, RoomPolicy,
 };
 use serde_json::{Value, json};
 
@@ -129,6 +129,7 @@ fn a_report_has_this_json() {
         connections: BTreeMap::from([("demo/lobby".to_owned(), 12)]),
         asks: None,
         answers: Vec::new(),
+        drain: None,
         time_unix_ms: None,
     };
     let bytes = report.to_json().unwrap();
@@ -147,6 +148,11 @@ fn a_report_has_this_json() {
     assert_eq!(GatewayReport::from_json(&bytes).unwrap(), report);
     assert_eq!(report.connections_of(&room()), 12);
     assert_eq!(report.connections_of(&RoomName::new("demo", "team").unwrap()), 0);
+    let drain = Some(DrainReport { milliseconds: 2500, moved: 11, cut: 1 });
+    let last = GatewayReport { draining: true, drain, ..report }.to_json().unwrap();
+    let told: Value = serde_json::from_slice(&last).unwrap();
+    assert_eq!(told["drain"], json!({"milliseconds": 2500, "moved": 11, "cut": 1}));
+    assert_eq!(GatewayReport::from_json(&last).unwrap().drain, drain);
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Helm, as a user runs it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 use crate::world::variable;
 
@@ -56,11 +53,4 @@ impl Helm {
         let ran = self.try_run(arguments).await;
         ran.unwrap_or_else(|error| panic!("helm {arguments:?}: {error}"))
     }
-}
-
-/// The chart.
-#[must_use]
-pub(crate) fn chart() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/hubbub");
-    root.canonicalize().expect("the chart is in charts/hubbub").display().to_string()
 }

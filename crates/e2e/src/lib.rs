@@ -5,13 +5,17 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "only tests use this crate")]
 
+mod chart;
 mod helm;
+mod jaeger;
 mod load;
 mod pod;
 mod release;
 mod world;
 
+pub use chart::{chart, chart_of_version};
 pub use helm::Helm;
+pub use jaeger::Jaeger;
 pub use load::Load;
 pub use pod::Pod;
 pub use release::{PAGE, Release};

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    path::Path,
 };
 
 use hubbub_testkit::{Kubectl, Member, Namespace};
 use serde_json::{Value, json};
 
-use crate::{World, helm::chart, world::slowly};
+use crate::{World, chart::chart, world::slowly};
 
 /// Where the rooms of the tests let pages join from.
 pub const PAGE: &str = "https://chat.example.com";
@@ -35,6 +36,20 @@ impl<'a> Release<'a> {
     ///
     /// When Helm fails, or gateways do not come up.
     pub async fn install(world: &'a World, purpose: &str, values: Value) -> Self {
+        Self::install_chart(world, &chart(), purpose, values).await
+    }
+
+    /// The same from a chart of another folder.
+    ///
+    /// # Panics
+    ///
+    /// As [`Release::install`].
+    pub async fn install_chart(
+        world: &'a World,
+        from: &Path,
+        purpose: &str,
+        values: Value,
+    ) -> Self {
         let namespace = world.restricted_namespace(purpose).await;
         let (repository, tag) = split_image(&world.image);
         let (nats_repository, nats_tag) = split_image(&world.nats_image);
@@ -55,7 +70,7 @@ impl<'a> Release<'a> {
         let arguments = [
             "install",
             Self::NAME,
-            &chart(),
+            &from.display().to_string(),
             "--namespace",
             name,
             "--values",
@@ -87,7 +102,7 @@ impl<'a> Release<'a> {
         release
     }
 
-    /// Changes values and waits until the chart's own objects are ready.
+    /// Upgrades it to the chart, with these values changed, and waits until the chart's own objects are ready.
     ///
     /// # Panics
     ///
@@ -99,7 +114,7 @@ impl<'a> Release<'a> {
         let arguments = [
             "upgrade",
             Self::NAME,
-            &chart(),
+            &chart().display().to_string(),
             "--namespace",
             self.namespace(),
             "--values",

@@ -25,10 +25,13 @@ pub struct World {
     pub image: String,
     /// The image of NATS.
     pub nats_image: String,
+    /// The image of Jaeger.
+    pub jaeger_image: String,
 }
 
 impl World {
-    /// The cluster that `KUBECONFIG` names, with images that `HUBBUB_E2E_IMAGE` and `HUBBUB_E2E_NATS_IMAGE` name.
+    /// The cluster that `KUBECONFIG` names, with images that `HUBBUB_E2E_IMAGE`, `HUBBUB_E2E_NATS_IMAGE` and
+    /// `HUBBUB_E2E_JAEGER_IMAGE` name.
     ///
     /// # Panics
     ///
@@ -38,6 +41,7 @@ impl World {
         Self {
             image: variable("HUBBUB_E2E_IMAGE"),
             nats_image: variable("HUBBUB_E2E_NATS_IMAGE"),
+            jaeger_image: variable("HUBBUB_E2E_JAEGER_IMAGE"),
             cluster: Cluster::start(Controllers::On).await,
             helm: Helm::from_environment(),
         }

@@ -5,14 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use hubbub_e2e::{PAGE, Release, World, slowly};
+use hubbub_e2e::{PAGE, Release, World, chart_of_version, slowly};
 use hubbub_testkit::Member;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// The chart of the release before it is upgraded.
+const OLD_CHART: &str = "hubbub-0.0.1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rooms_go_on_whatever_goes_away() {
     let world = World::enter().await;
-    let mut release = Release::install(&world, "faults", json!({})).await;
+    let old = chart_of_version("0.0.1");
+    // Short drains: every gateway has one here, one after the other.
+    let drain = json!({"settle": "1s", "window": "2s", "deadline": "10s"});
+    let values = json!({"pools": {"default": {"drain": drain}}});
+    let mut release = Release::install_chart(&world, old.path(), "faults", values).await;
     release.room("lobby", json!({})).await;
     let members = release.join_on("lobby", 2).await;
 
@@ -21,6 +28,7 @@ async fn rooms_go_on_whatever_goes_away() {
     an_upgrade_restarts_only_what_it_changes(&mut release, &members).await;
     a_gateway_that_is_killed_is_replaced(&release, &members).await;
     drop(members);
+    an_upgrade_of_a_pool_restarts_its_gateways(&mut release).await;
     a_drained_node_moves_members_one_gateway_at_a_time(&world, &release).await;
 }
 
@@ -101,26 +109,91 @@ async fn nats_restarts_and_members_stay(release: &Release<'_>, members: &[Member
     newcomer.hears("hello").await;
 }
 
-async fn an_upgrade_restarts_only_what_it_changes(release: &mut Release<'_>, members: &[Member]) {
-    let names = |pods: serde_json::Value| -> BTreeSet<String> {
-        pods["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned())
-            .collect()
-    };
-    let uids = async |release: &Release<'_>, selector: &str| {
-        names(release.json(&["get", "pods", &format!("--selector={selector}")]).await)
-    };
-    let (nats, gateways) = ("app.kubernetes.io/name=hubbub-nats", "hubbub.dev/pool=default");
-    let before = (uids(release, nats).await, uids(release, gateways).await);
-    release.upgrade(json!({"operator": {"log": "debug"}})).await;
+/// The pods of each kind that are not on their way out, by their UIDs: another UID is another pod.
+#[derive(Debug, PartialEq, Eq)]
+struct Pods {
+    operator: BTreeSet<String>,
+    nats: BTreeSet<String>,
+    gateways: BTreeSet<String>,
+}
+
+impl Pods {
+    async fn of(release: &Release<'_>) -> Self {
+        let by = async |selector: &str| -> BTreeSet<String> {
+            let pods = release.json(&["get", "pods", &format!("--selector={selector}")]).await;
+            let pods = pods["items"].as_array().unwrap();
+            let stay = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+            stay.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
+        };
+        let pods = Self {
+            operator: by("app.kubernetes.io/name=hubbub-operator").await,
+            nats: by("app.kubernetes.io/name=hubbub-nats").await,
+            gateways: by("hubbub.dev/pool=default").await,
+        };
+        assert_eq!((pods.operator.len(), pods.nats.len()), (2, 1), "{pods:?}");
+        assert!(pods.gateways.len() >= 2, "{pods:?}");
+        pods
+    }
+}
+
+/// The pods after an upgrade, when the operator that now leads has had its look at the release.
+async fn pods_after_upgrade(release: &mut Release<'_>, room: &str, values: Value) -> Pods {
+    release.upgrade(values).await;
     release.run(&["rollout", "status", "deployment/hubbub-operator", "--timeout=3m"]).await;
+    // It is ready once the operator has published it and seen it at the gateways.
+    release.room(room, json!({})).await;
     release.rolled_out().await;
-    let after = (uids(release, nats).await, uids(release, gateways).await);
-    assert_eq!(before, after, "what the operator logs is no concern of NATS and gateways");
+    Pods::of(release).await
+}
+
+async fn an_upgrade_restarts_only_what_it_changes(release: &mut Release<'_>, members: &[Member]) {
+    // The release is of an older chart until now: of another version, and the same otherwise.
+    let before = Pods::of(release).await;
+    let labels = release.json(&["get", "deployment", "hubbub-operator"]).await;
+    assert_eq!(labels["metadata"]["labels"]["helm.sh/chart"], OLD_CHART);
+    let after = pods_after_upgrade(release, "after-version", json!({})).await;
+    let labels = release.json(&["get", "deployment", "hubbub-operator"]).await;
+    assert_ne!(labels["metadata"]["labels"]["helm.sh/chart"], OLD_CHART);
+    assert_eq!(before, after, "a chart's version is no concern of any pod");
+
+    let before = after;
+    let log = json!({"operator": {"log": "debug"}});
+    let after = pods_after_upgrade(release, "after-operator", log).await;
+    assert!(before.operator.is_disjoint(&after.operator), "what it logs is read at its start");
+    assert_eq!(before.nats, after.nats, "what the operator logs is no concern of NATS");
+    assert_eq!(before.gateways, after.gateways, "nor of gateways");
+
+    let before = after;
+    let nats = json!({"nats": {"server": {"podAnnotations": {"example.com/restarted": "yes"}}}});
+    let after = pods_after_upgrade(release, "after-nats", nats).await;
+    assert!(before.nats.is_disjoint(&after.nats), "NATS has its annotation");
+    assert_eq!(before.operator, after.operator, "what NATS is annotated with is its own concern");
+    assert_eq!(before.gateways, after.gateways);
     assert!(members.iter().all(|member| !member.has_ended()));
+}
+
+async fn an_upgrade_of_a_pool_restarts_its_gateways(release: &mut Release<'_>) {
+    let members = release.join_on("lobby", 2).await;
+    let before = Pods::of(release).await;
+    let pool = json!({"pools": {"default": {"podAnnotations": {"example.com/restarted": "yes"}}}});
+    release.upgrade(pool).await;
+    release.run(&["rollout", "status", "deployment/hubbub-operator", "--timeout=3m"]).await;
+    slowly("every gateway is another one", || async {
+        let gateways = Pods::of(release).await.gateways;
+        let old = before.gateways.intersection(&gateways).count();
+        if old == 0 { Ok(()) } else { Err(format!("{old} old gateways")) }
+    })
+    .await;
+    release.rolled_out().await;
+    let after = Pods::of(release).await;
+    assert_eq!(before.nats, after.nats, "gateways are no concern of NATS");
+    assert!(before.operator.is_disjoint(&after.operator), "its settings are read at its start");
+    slowly("everybody has had to move", || async {
+        let there = members.iter().filter(|member| !member.has_ended()).count();
+        if there == 0 { Ok(()) } else { Err(format!("{there} are still there")) }
+    })
+    .await;
+    assert!(members.iter().all(|member| member.close_code() == Some(1012)), "and was told");
 }
 
 async fn a_gateway_that_is_killed_is_replaced(release: &Release<'_>, members: &[Member]) {

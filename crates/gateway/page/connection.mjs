@@ -14,9 +14,15 @@ const STABLE_MS = 10_000;
 /** After the network is back, devices that share it do not all come at the same instant. */
 const ONLINE_JITTER_MS = 1_000;
 
+/** A new name for a connection: logs, traces and the gateway's `/rooms?connection=` know it by that. */
+function newName() {
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /**
- * States given to `onState`: `{name: "connecting"}`, `{name: "open", again}` (`again`: not the first
- * time), `{name: "waiting", until, title, detail}` (`until` in ms since the epoch) and
+ * States given to `onState`: `{name: "connecting"}`, `{name: "open", again, connection}` (`again`: not
+ * the first time; `connection`: what this one is called), `{name: "waiting", until, title, detail}` (`until` in ms since the epoch) and
  * `{name: "closed", title, detail}`.
  */
 export class Connection {
@@ -44,7 +50,8 @@ export class Connection {
       if (turn === this.#turn) handler(event);
     };
     let openedAt = 0;
-    const socket = new WebSocket(this.#options.address);
+    const connection = newName();
+    const socket = new WebSocket(`${this.#options.address}?connection=${connection}`);
     this.#socket = socket;
     this.#timer = setTimeout(() => socket.close(), HANDSHAKE_MS);
     socket.addEventListener(
@@ -55,7 +62,7 @@ export class Connection {
         this.#wentOffline = false;
         const again = this.#opened;
         this.#opened = true;
-        this.#options.onState({ name: "open", again });
+        this.#options.onState({ name: "open", again, connection });
       }),
     );
     socket.addEventListener(

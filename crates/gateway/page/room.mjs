@@ -128,6 +128,11 @@ function showState(next) {
   if (next.name === "open" && next.again) {
     history.note("Reconnected. What was said in between is not shown here.");
   }
+  if (next.name === "open") {
+    // It stays in sight when the connection has ended: that is when somebody asks for it.
+    at("connection").hidden = false;
+    at("connection-name").textContent = next.connection;
+  }
   say(next);
   keepAsking(ASK_AGAIN_MS);
 }

@@ -1,18 +1,22 @@
 //! The admin routes: probes, metrics, rooms, drain. Never on the public port.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header};
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{bus::BusState, drain::Phase, entrance::Entrance, policy::PolicyHealth, rates::Rates};
+use crate::{
+    bus::BusState, drain::Phase, engine::ConnectionId, entrance::Entrance, policy::PolicyHealth,
+    rates::Rates,
+};
 
 /// How long the bus may be away before the gateway says that it is not ready: a restart of one NATS server is over by
 /// then, and taking all gateways out for it would turn a hiccup into an outage.
@@ -129,6 +133,87 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
+#[derive(Debug, Deserialize)]
+struct Asked {
+    connection: Option<String>,
+}
+
+/// All rooms, or the one connection that is asked for.
+async fn rooms(State(admin): State<Arc<Admin>>, Query(asked): Query<Asked>) -> Response {
+    match asked.connection {
+        None => all_rooms(&admin),
+        Some(connection) => one_connection(&admin, &connection).await,
+    }
+}
+
+/// What is known of a connection.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConnectionOverview<'a> {
+    connection: ConnectionId,
+    gateway: &'a str,
+    room: String,
+    path: String,
+    peer: SocketAddr,
+    /// When its handshake was answered; not there while that is being done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_seconds: Option<f64>,
+    closing: bool,
+    messages_in: u64,
+    bytes_in: u64,
+    messages_out: u64,
+    bytes_out: u64,
+    messages_waiting: usize,
+}
+
+async fn one_connection(admin: &Admin, asked: &str) -> Response {
+    let connection = match asked.parse::<ConnectionId>() {
+        Ok(connection) => connection,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let Some(found) = admin.entrance.engine.find(connection).await else {
+        let gateway = &admin.gateway;
+        let detail = format!(
+            "there is no connection {connection} on the gateway {gateway}; it has ended, or is on another gateway"
+        );
+        return problem(StatusCode::NOT_FOUND, &detail);
+    };
+    let traffic = found.traffic;
+    Json(ConnectionOverview {
+        connection,
+        gateway: &admin.gateway,
+        path: found.room.path(),
+        room: found.room.to_string(),
+        peer: found.peer,
+        since: found.open.and_then(ago),
+        open_seconds: found.open.map(|open| open.as_secs_f64()),
+        closing: found.closing,
+        messages_in: traffic.messages_in,
+        bytes_in: traffic.bytes_in,
+        messages_out: traffic.messages_out,
+        bytes_out: traffic.bytes_out,
+        messages_waiting: found.waiting,
+    })
+    .into_response()
+}
+
+/// The time so long ago, by RFC 3339.
+fn ago(duration: Duration) -> Option<String> {
+    let then = OffsetDateTime::now_utc().checked_sub(duration.try_into().ok()?)?;
+    then.replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = serde_json::json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+    });
+    let kind = HeaderValue::from_static("application/problem+json");
+    (status, [(header::CONTENT_TYPE, kind)], body.to_string()).into_response()
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Overview<'a> {
@@ -156,7 +241,7 @@ struct RoomOverview {
     messages_per_second: f64,
 }
 
-async fn rooms(State(admin): State<Arc<Admin>>) -> Response {
+fn all_rooms(admin: &Admin) -> Response {
     let entrance = &admin.entrance;
     let rooms = entrance.rooms.all();
     let rooms = rooms

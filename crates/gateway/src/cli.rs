@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
 use hubbub_api::{RoomName, WireDuration, names::DEFAULT_POOL};
 use hubbub_nats::NatsFlags;
 use hubbub_program::{LogFlags, address, dns_label, own_name};
+use hubbub_telemetry::Traces;
 
 use crate::{
     descriptors,
@@ -156,6 +157,10 @@ pub struct Serve {
     #[arg(long, env = "HUBBUB_ROOM_METRICS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Telemetry")]
     pub room_metrics: bool,
 
+    /// Whether the trace of a client's traceparent header goes on here, rather than being linked to; only where all clients are your own
+    #[arg(long, env = "HUBBUB_TRUST_TRACEPARENT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Telemetry")]
+    pub trust_traceparent: bool,
+
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogFlags,
@@ -242,6 +247,8 @@ impl Serve {
             max_connections,
             open_files,
             room_metrics: self.room_metrics,
+            traces: Traces::off(),
+            trust_traceparent: self.trust_traceparent,
         })
     }
 

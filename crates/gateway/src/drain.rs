@@ -94,6 +94,12 @@ impl Drain {
         *self.phase.borrow()
     }
 
+    /// What it did, once it is done.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        *self.receipt.borrow()
+    }
+
     /// Changes of the phase.
     #[must_use]
     pub fn phases(&self) -> watch::Receiver<Phase> {
@@ -111,7 +117,7 @@ impl Drain {
         let mut begun = self.begun.subscribe();
         let by = begun.wait_for(Option::is_some).await.ok().and_then(|by| *by).unwrap_or("end");
         let start = Instant::now();
-        events.begun(by, engine.connections(), &self.times);
+        let span = events.begun(by, engine.connections(), &self.times);
         self.phase.send_replace(Phase::Settling);
         // An empty gateway settles all the same: a client may be on its way here.
         tokio::time::sleep(self.times.settle).await;
@@ -124,17 +130,13 @@ impl Drain {
             engine.cut();
             engine.empty().await;
         }
+        let seconds = start.elapsed().as_secs_f64();
         let bus_flushed = bus.flush(FLUSH_LIMIT).await;
         let departed = engine.departed();
-        let receipt = Receipt {
-            moved: departed.moved,
-            cut: departed.cut,
-            bus_flushed,
-            seconds: start.elapsed().as_secs_f64(),
-        };
-        events.done(&receipt);
-        self.phase.send_replace(Phase::Done);
+        let receipt = Receipt { moved: departed.moved, cut: departed.cut, bus_flushed, seconds };
+        events.done(&receipt, span);
         self.receipt.send_replace(Some(receipt));
+        self.phase.send_replace(Phase::Done);
         receipt
     }
 }

@@ -1,13 +1,13 @@
 //! Who may enter a room: the one verdict that handshakes get, and that a plain GET is told.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use hubbub_api::{Origin, OriginRefusal};
 
 use crate::{
     bus::Bus,
     drain::{Drain, Phase},
-    engine::{Engine, Ticket},
+    engine::{Arrival, Engine, Ticket},
     refusal::Refusal,
     room::{Room, Rooms},
 };
@@ -109,7 +109,7 @@ impl Entrance {
         &self,
         room: &Arc<Room>,
         origins: impl IntoIterator<Item = &'a [u8]>,
-        peer: SocketAddr,
+        arrival: Arrival,
     ) -> Result<Ticket, Refusal> {
         let origin = self.verdict(room, origins)?;
         let limit = u64::from(room.policy().declared().limits.max_connections);
@@ -117,7 +117,7 @@ impl Entrance {
             return Err(Refusal::RoomFull);
         }
         // From here on the ticket gives the place back, also when the client goes away while we wait.
-        let ticket = self.engine.reserve(room, origin, peer);
+        let ticket = self.engine.reserve(room, origin, arrival);
         self.bus.join(room).await;
         if room.is_gone() {
             return Err(Refusal::NoSuchRoom);

@@ -4,7 +4,8 @@ use std::{
     collections::BTreeMap, io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc,
 };
 
-use hubbub_api::RoomName;
+use hubbub_api::{DrainReport, RoomName};
+use hubbub_telemetry::Traces;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,9 +20,10 @@ use crate::{
     engine::Engine,
     entrance::{Alone, Elsewhere, Entrance},
     events::{
-        DrainEvents, EngineEvents, HttpEvents, RoomMetrics, bus::BusEvents, policy::PolicyEvents,
+        DrainEvents, EngineEvents, HttpEvents, RoomMetrics, Traced, bus::BusEvents,
+        policy::PolicyEvents,
     },
-    listener,
+    listener::{self, Listener, Site},
     policy::{
         PolicyHealth, PolicySource,
         files::{FilesError, FilesSource},
@@ -69,6 +71,10 @@ pub struct Config {
     pub open_files: Option<u64>,
     /// Whether metrics by room are exported.
     pub room_metrics: bool,
+    /// Whether and which spans are collected.
+    pub traces: Traces,
+    /// Whether the trace of a client's `traceparent` goes on here; otherwise it is linked to.
+    pub trust_traceparent: bool,
 }
 
 /// Why a gateway could not start.
@@ -133,6 +139,15 @@ impl ReportSource for Reported {
         let rooms = self.rooms.all().into_iter().filter(|room| room.members() > 0);
         rooms.map(|room| (room.name().to_string(), u64::from(room.members()))).collect()
     }
+
+    fn drained(&self) -> Option<DrainReport> {
+        self.drain.receipt().map(|receipt| DrainReport {
+            // Rounded on purpose; what is negative or too large does not happen.
+            milliseconds: (receipt.seconds * 1000.0).round() as u64,
+            moved: receipt.moved as u64,
+            cut: receipt.cut as u64,
+        })
+    }
 }
 
 impl Elsewhere for Reports {
@@ -157,10 +172,13 @@ impl Gateway {
         let address = public_socket.local_addr().unwrap_or(config.listen);
         let admin_address = admin_socket.local_addr().unwrap_or(config.admin_listen);
 
-        let mut registry = hubbub_telemetry::registry("hubbub_gateway");
-        let http_events = Arc::new(HttpEvents::register(&mut registry));
-        let drain_events = DrainEvents::register(&mut registry);
-        let engine_events = EngineEvents::register(&mut registry);
+        let mut registry = hubbub_telemetry::registry("hubbub_gateway", env!("CARGO_PKG_VERSION"));
+        config.traces.register(&mut registry);
+        let traced = Traced { traces: config.traces.clone(), trust: config.trust_traceparent };
+        let http_events = Arc::new(HttpEvents::register(&mut registry, traced));
+        let drain_events = DrainEvents::register(&mut registry, config.traces.clone());
+        let engine_events = EngineEvents::register(&mut registry, config.traces.clone());
+        engine_events.limited(config.max_connections);
         let policy_events = Arc::new(PolicyEvents::register(&mut registry));
         let health = Arc::new(PolicyHealth::default());
 
@@ -257,28 +275,29 @@ impl Gateway {
         let (counting, token) = (Arc::clone(&rates), stop.clone());
         tracker.spawn(async move { counting.run(&rooms, token).await });
 
-        let public = public::router(Arc::new(Public {
+        let public = Arc::new(Public {
             entrance: Arc::clone(&entrance),
             events: Arc::clone(&http_events),
             default_room: config.default_room.map(|room| room.to_string()),
-        }));
-        let served = listener::serve(
-            public_socket,
-            public,
-            Arc::clone(&http_events),
-            tracker.clone(),
-            stop.clone(),
-        );
-        tracker.spawn(served);
+        });
+        let rooms = Site {
+            router: public::router(Arc::clone(&public)),
+            doorkeeper: Some(public),
+            events: Arc::clone(&http_events),
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+        };
+        tracker.spawn(listener::serve(public_socket, rooms));
         let (admin_tracker, stop_admin) = (TaskTracker::new(), CancellationToken::new());
         let admin = Admin::new(Arc::clone(&entrance), registry, health, config.gateway, rates);
-        admin_tracker.spawn(listener::serve(
-            admin_socket,
-            admin::router(admin),
-            http_events,
-            admin_tracker.clone(),
-            stop_admin.clone(),
-        ));
+        let admin = Site {
+            router: admin::router(admin),
+            doorkeeper: None,
+            events: http_events,
+            tracker: admin_tracker.clone(),
+            stop: stop_admin.clone(),
+        };
+        admin_tracker.spawn(listener::serve(admin_socket, admin));
         Ok(Self {
             address,
             admin_address,
@@ -334,8 +353,8 @@ impl Gateway {
     }
 }
 
-fn open(address: SocketAddr, flag: &'static str) -> Result<tokio::net::TcpListener, StartError> {
-    listener::bind(address).map_err(|source| StartError::Listen { address, flag, source })
+fn open(address: SocketAddr, flag: &'static str) -> Result<Listener, StartError> {
+    Listener::bind(address).map_err(|source| StartError::Listen { address, flag, source })
 }
 
 /// The other gateways, and the operator, learn at once that this one drains or runs newer policies.

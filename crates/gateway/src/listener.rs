@@ -2,7 +2,8 @@
 //!
 //! The loop is our own because the framework's has neither header timeout nor a way to take the socket back. A request
 //! head must be complete within five seconds and fit in 16 KiB, and is given up at twice that. After a handshake was
-//! answered the bare socket goes to the engine; no HTTP state stays behind.
+//! answered the bare socket goes to the engine; no HTTP state stays behind. Most handshakes take the
+//! short way (`short_way`).
 
 use std::{
     convert::Infallible,
@@ -15,19 +16,31 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use futures_util::future::{Either, select};
+use bytes::Bytes;
+use futures_util::future::{Either, FutureExt as _, ready, select};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mio::net::TcpListener;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::TcpStream,
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{engine::Ticket, events::HttpEvents};
 
 mod impatient;
+mod short_way;
+mod silent;
 
 use impatient::Impatient;
+pub(crate) use short_way::Doorkeeper;
+use short_way::{Fresh, Look, Rest};
+use silent::Silent;
 
 /// Time for a request head, counted from the connection's first byte or from the end of the last request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -51,6 +64,10 @@ const BACKLOG: i32 = 4096;
 /// overhead. Left to itself it grows to megabytes, which hides a member that no longer reads until memory runs out.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// Connections that are accepted before those that came in are told of to their shards, which sleep until then: being woken
+/// costs as much as a handshake.
+const ACCEPTED_AT_ONCE: usize = 64;
+
 /// Pause after the system refused a connection, for want of file descriptors: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,6 +79,10 @@ pub(crate) struct Door {
 }
 
 impl Door {
+    fn new(peer: SocketAddr) -> Self {
+        Self { peer, ticket: Mutex::new(None) }
+    }
+
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -75,17 +96,44 @@ impl Door {
     }
 }
 
-/// Opens a listening socket. `[::]` serves IPv4 too, and IPv4 alone where the system has no IPv6.
-///
-/// # Errors
-///
-/// Those of the system, such as an address that is in use.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match listen(address) {
-        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_in_use(&error) => {
-            listen((Ipv4Addr::UNSPECIFIED, address.port()).into()).map_err(|_| error)
+type Accepted = (mio::net::TcpStream, SocketAddr);
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener(AsyncFd<TcpListener>);
+
+impl Listener {
+    /// Opens one. `[::]` serves IPv4 too, and IPv4 alone where the system has no IPv6.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, such as an address that is in use.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        match listen(address) {
+            Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_in_use(&error) => {
+                listen((Ipv4Addr::UNSPECIFIED, address.port()).into()).map_err(|_| error)
+            }
+            bound => bound,
         }
-        bound => bound,
+    }
+
+    /// Where it listens; the real port, also when 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.get_ref().local_addr()
+    }
+
+    /// The next connection. Its socket is not watched by the runtime, which most never need.
+    async fn accept(&self) -> io::Result<Accepted> {
+        self.0.async_io(Interest::READABLE, TcpListener::accept).await
+    }
+
+    /// The next connection if there is one now; otherwise `WouldBlock`.
+    fn try_accept(&self) -> io::Result<Accepted> {
+        self.0.try_io(Interest::READABLE, TcpListener::accept)
     }
 }
 
@@ -93,7 +141,7 @@ fn is_in_use(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -106,54 +154,131 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    let listener = TcpListener::from_std(socket.into());
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types whose descriptor may change or close; mio's does neither while it lives"
+    )]
+    AsyncFd::with_interest(listener, Interest::READABLE).map(Listener)
 }
 
-/// Serves connections until `stop`; each of them is a task of `tracker`.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    events: Arc<HttpEvents>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
-) {
-    loop {
-        let accepted = match select(pin!(listener.accept()), pin!(stop.cancelled())).await {
-            Either::Left((accepted, _)) => accepted,
-            Either::Right(_) => return,
+/// What connections are served with. A clone is the same.
+#[derive(Clone)]
+pub(crate) struct Site {
+    /// Who answers requests.
+    pub router: Router,
+    /// Who answers handshakes that come the [short way](short_way), if there are handshakes.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    /// What happens here.
+    pub events: Arc<HttpEvents>,
+    /// Keeps the tasks of connections.
+    pub tracker: TaskTracker,
+    /// Ends all of it.
+    pub stop: CancellationToken,
+}
+
+/// Serves connections until it is to stop; those that need one have a task.
+pub(crate) async fn serve(listener: Listener, site: Site) {
+    let mut silent = Silent::default();
+    while !site.stop.is_cancelled() {
+        let due = silent.due();
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => Some(accepted),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
+            () = site.stop.cancelled() => return,
         };
-        match accepted {
-            Ok((socket, mut peer)) => {
-                // An IPv4 client of a socket for both shows as ::ffff:192.0.2.1.
-                peer.set_ip(peer.ip().to_canonical());
-                let connection =
-                    converse(socket, peer, router.clone(), Arc::clone(&events), stop.clone());
-                tracker.spawn(connection);
+        let (mut more, mut failed) = (accepted, false);
+        let mut left = ACCEPTED_AT_ONCE;
+        while let Some(accepted) = more.take() {
+            match accepted {
+                Ok((socket, mut peer)) => {
+                    // An IPv4 client of a socket for both shows as ::ffff:192.0.2.1.
+                    peer.set_ip(peer.ip().to_canonical());
+                    let open = site.events.socket_opened();
+                    site.meet(Fresh { socket, peer, open }, 0, &mut silent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    site.events.accept_failed(&error);
+                    failed = true;
+                    break;
+                }
             }
-            Err(error) => {
-                events.accept_failed(&error);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            left -= 1;
+            more = (left > 0).then(|| listener.try_accept());
+        }
+        let now = Instant::now();
+        while let Some((looks, fresh)) = silent.next(now) {
+            site.meet(fresh, looks, &mut silent);
+        }
+        if let Some(doorkeeper) = &site.doorkeeper {
+            doorkeeper.all_in();
+        }
+        if failed {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        } else if left == 0 {
+            yield_now().await; // other tasks have their turn in a storm
         }
     }
 }
 
+impl Site {
+    /// Serves a connection by what it has sent, or puts that off, after so many looks that were, if it has sent nothing yet.
+    fn meet(&self, fresh: Fresh, looks: usize, silent: &mut Silent) {
+        let long_way = |fresh| self.converse(Rest { fresh, read: Bytes::new(), answer: None });
+        let Some(doorkeeper) = &self.doorkeeper else { return long_way(fresh) };
+        match fresh.look(&**doorkeeper) {
+            Look::Nothing(fresh) => _ = silent.put_off(looks, fresh).map(long_way),
+            Look::Other(rest) => self.converse(rest),
+            Look::Handshake(known) => {
+                let mut entering = Box::pin(known.enter(Arc::clone(doorkeeper)));
+                // Without a task, unless it has to wait for the bus.
+                match entering.as_mut().now_or_never() {
+                    Some(None) => {}
+                    Some(Some(rest)) => self.converse(rest),
+                    None => {
+                        let (site, doorkeeper) = (self.clone(), Arc::clone(doorkeeper));
+                        self.tracker.spawn(async move {
+                            let rest = entering.await;
+                            doorkeeper.all_in();
+                            if let Some(rest) = rest {
+                                converse(rest, site).await;
+                            }
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn converse(&self, rest: Rest) {
+        self.tracker.spawn(converse(rest, self.clone()));
+    }
+}
+
 /// Speaks HTTP on one connection, and hands the socket over if a handshake was accepted.
-async fn converse(
-    socket: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    events: Arc<HttpEvents>,
-    stop: CancellationToken,
-) {
-    let open = events.socket_opened();
-    let door = Arc::new(Door { peer, ticket: Mutex::new(None) });
+async fn converse(rest: Rest, site: Site) {
+    let Site { router, events, stop, .. } = site;
+    let Rest { fresh: Fresh { socket, peer, open }, read, answer } = rest;
+    let socket = match TcpStream::from_std(socket.into()) {
+        Ok(socket) => socket,
+        Err(error) => return events.accept_failed(&error),
+    };
+    // The HTTP library answers what it cannot read only if that can be written at once, and the runtime has to see first that
+    // a new socket takes bytes: that it is broken the first read tells.
+    let _ = socket.writable().await;
+    let door = Arc::new(Door::new(peer));
     let service = {
         let door = Arc::clone(&door);
+        let answer = Mutex::new(answer);
         service_fn(move |mut request: Request<Incoming>| {
+            type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+            if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Box::pin(ready(Ok(answer))) as Answer;
+            }
             request.extensions_mut().insert(Arc::clone(&door));
-            let answer = router.clone().oneshot(request.map(Body::new));
-            Box::pin(answer) as Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
+            Box::pin(router.clone().oneshot(request.map(Body::new))) as Answer
         })
     };
     let mut connection = http1::Builder::new()
@@ -161,7 +286,7 @@ async fn converse(
         .header_read_timeout(HEAD_TIME)
         .max_headers(HEAD_FIELDS * HEAD_ROOM)
         .max_buf_size(HEAD_BYTES * HEAD_ROOM)
-        .serve_connection(TokioIo::new(Impatient::new(socket, TAKE_TIME)), service);
+        .serve_connection(TokioIo::new(Impatient::new(socket, read, TAKE_TIME)), service);
     let finished = {
         let talk = poll_fn(|context| connection.poll_without_shutdown(context));
         match select(pin!(talk), pin!(stop.cancelled())).await {

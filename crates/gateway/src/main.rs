@@ -30,16 +30,21 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(flags: Serve) -> anyhow::Result<ExitCode> {
-    flags.log.init()?;
+    let log = flags.log.clone();
     let for_people = std::io::stderr().is_terminal();
-    let config = flags.config()?;
+    let mut config = flags.config()?;
+    let traces = log.init(&startup::program(&config))?;
+    config.traces = traces.clone();
     let heard = Signals::listen().context("cannot listen for signals")?;
     let summary = startup::Summary::of(&config);
     let gateway = Gateway::start(config).await?;
     summary.tell(&gateway, for_people);
     let drain = gateway.drain();
     tokio::select! {
-        _ = gateway.run() => Ok(ExitCode::SUCCESS),
+        _ = gateway.run() => {
+            traces.shutdown().await;
+            Ok(ExitCode::SUCCESS)
+        }
         code = signals::second(heard, &drain) => Ok(ExitCode::from(code)),
     }
 }

@@ -3,29 +3,33 @@
 //! A room's name is taken from the path as it was sent and looked up as it is: a name that is not, byte for byte, that
 //! of a declared room leads nowhere, so nothing that a client writes ever becomes part of a bus subject.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     middleware::{Next, from_fn_with_state},
     response::{Html, IntoResponse, Response},
     routing::any,
 };
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
-use hubbub_websocket::handshake::{self, HandshakeError};
+use hubbub_websocket::handshake::{self, Accept, HandshakeError};
 use serde::Serialize;
 
 use crate::{
+    engine::{Arrival, ConnectionId, MalformedConnectionId, Ticket},
     entrance::Entrance,
-    events::HttpEvents,
-    listener::{Door, HEAD_BYTES, HEAD_FIELDS},
+    events::{HttpEvents, http::Handshake},
+    listener::{Door, Doorkeeper, HEAD_BYTES, HEAD_FIELDS},
     page,
     refusal::Refusal,
     room::Room,
 };
 
 const ROOMS: &str = "/rooms/";
+const ROOM_ROUTE: &str = "/rooms/{namespace}/{name}";
 
 /// What the routes need.
 #[derive(Debug)]
@@ -36,6 +40,57 @@ pub struct Public {
     pub events: Arc<HttpEvents>,
     /// The room at `/ws`, as `namespace/name`.
     pub default_room: Option<String>,
+}
+
+/// The header of a 101 that says what the connection is called.
+const CONNECTION: HeaderName = HeaderName::from_static("hubbub-connection");
+
+impl Public {
+    /// A handshake is told of and traced from here to its answer.
+    fn note_handshake(&self, route: Option<&str>, parts: &mut Parts) {
+        if !parts.headers.contains_key(header::UPGRADE) {
+            return; // a plain GET is a question
+        }
+        if let Some(door) = parts.extensions.get::<Arc<Door>>() {
+            let handshake = self.events.handshake_begun(route, parts, door.peer());
+            parts.extensions.insert(Arc::new(handshake));
+        }
+    }
+}
+
+impl Doorkeeper for Public {
+    fn knows(&self, head: &Parts) -> bool {
+        let name = head.uri.path().strip_prefix(ROOMS).and_then(|name| name.split_once('/'));
+        let is_room = name.is_some_and(|(namespace, name)| {
+            !namespace.is_empty() && !name.is_empty() && !name.contains('/')
+        });
+        is_room && head.headers.contains_key(header::UPGRADE)
+    }
+
+    fn answer(
+        self: Arc<Self>,
+        mut head: Parts,
+        door: Arc<Door>,
+    ) -> BoxFuture<'static, Result<(Ticket, Bytes), Response>> {
+        async move {
+            head.extensions.insert(door);
+            self.note_handshake(Some(ROOM_ROUTE), &mut head);
+            let name = head.uri.path().strip_prefix(ROOMS).unwrap_or_default();
+            let (accept, ticket) = admit(&self, name, &head).await?;
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-accept: {}\r\n{CONNECTION}: {}\r\n\r\n",
+                accept.as_str(),
+                ticket.connection()
+            );
+            Ok((ticket, Bytes::from(answer)))
+        }
+        .boxed()
+    }
+
+    fn all_in(&self) {
+        self.entrance.engine.wake();
+    }
 }
 
 /// What a plain GET is told about a room.
@@ -64,7 +119,7 @@ struct Verdict<'a> {
 /// The routes.
 pub fn router(public: Arc<Public>) -> Router {
     Router::new()
-        .route("/rooms/{namespace}/{name}", any(room))
+        .route(ROOM_ROUTE, any(room))
         .route("/ws", any(default_room))
         .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&public), only_small_heads))
@@ -76,11 +131,15 @@ async fn only_small_heads(
     request: Request,
     next: Next,
 ) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let route = parts.extensions.get::<MatchedPath>().cloned();
+    public.note_handshake(route.as_ref().map(MatchedPath::as_str), &mut parts);
+    let request = Request::from_parts(parts, body);
     if request.headers().len() <= HEAD_FIELDS && head_bytes(&request) <= HEAD_BYTES {
         return next.run(request).await;
     }
     let (parts, _) = request.into_parts();
-    let mut response = refuse(&public, Refusal::HeadTooLarge, &parts);
+    let mut response = refuse(Refusal::HeadTooLarge, &parts);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -104,58 +163,103 @@ async fn room(State(public): State<Arc<Public>>, request: Request) -> Response {
 async fn default_room(State(public): State<Arc<Public>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let Some(name) = &public.default_room else {
-        return refuse(&public, Refusal::NoSuchPath, &parts);
+        return refuse(Refusal::NoSuchPath, &parts);
     };
     if let Err(Refusal::NoSuchRoom) = public.entrance.room(name) {
-        return refuse(&public, Refusal::NoDefaultRoom { room: name.clone() }, &parts);
+        return refuse(Refusal::NoDefaultRoom { room: name.clone() }, &parts);
     }
     visit(&public, name, &parts).await
 }
 
-async fn nothing(State(public): State<Arc<Public>>, request: Request) -> Response {
+async fn nothing(request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    refuse(&public, Refusal::NoSuchPath, &parts)
+    refuse(Refusal::NoSuchPath, &parts)
 }
 
 /// Answers a handshake, or tells a visitor about the room.
 async fn visit(public: &Public, name: &str, parts: &Parts) -> Response {
+    let (accept, ticket) = match admit(public, name, parts).await {
+        Ok(admitted) => admitted,
+        Err(answer) => return answer,
+    };
+    let connection = ticket.connection();
+    if let Some(door) = parts.extensions.get::<Arc<Door>>() {
+        door.admit(ticket);
+    }
+    switching_protocols(accept.into(), connection)
+}
+
+/// Lets a client into the room, or gives the answer to whatever else it asks for.
+async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<(Accept, Ticket), Response> {
     let accept = match handshake::check(&parts.method, parts.version, &parts.headers) {
         Ok(accept) => accept,
         // The answer to a HEAD is that to a GET; its body is left out below, by hyper.
         Err(HandshakeError::NotUpgrade)
             if parts.method == Method::GET || parts.method == Method::HEAD =>
         {
-            return describe(public, name, parts);
+            return Err(describe(public, name, parts));
         }
         // Whatever else it lacks: another method can never be right here.
         Err(HandshakeError::NotUpgrade) => {
-            return refuse(public, Refusal::Handshake(HandshakeError::BadMethod), parts);
+            return Err(refuse(Refusal::Handshake(HandshakeError::BadMethod), parts));
         }
-        Err(error) => return refuse(public, Refusal::Handshake(error), parts),
+        Err(error) => return Err(refuse(Refusal::Handshake(error), parts)),
     };
-    let Some(door) = parts.extensions.get::<Arc<Door>>() else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    let (Some(door), Some(handshake)) =
+        (parts.extensions.get::<Arc<Door>>(), parts.extensions.get::<Arc<Handshake>>())
+    else {
+        return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     };
-    let entered = match public.entrance.room(name) {
-        Ok(room) => public.entrance.enter(&room, origins(&parts.headers), door.peer()).await,
-        Err(refusal) => Err(refusal),
-    };
-    match entered {
+    match enter(public, name, parts, door.peer(), handshake).await {
         Ok(ticket) => {
-            public.events.handshake_accepted();
-            door.admit(ticket);
-            switching_protocols(accept.into())
+            handshake.accepted(&ticket, parts.headers.contains_key(header::ORIGIN));
+            Ok((accept, ticket))
         }
-        Err(refusal) => refuse(public, refusal, parts),
+        Err(refusal) => Err(refuse(refusal, parts)),
     }
 }
 
-fn switching_protocols(accept: HeaderValue) -> Response {
+async fn enter(
+    public: &Public,
+    name: &str,
+    parts: &Parts,
+    peer: SocketAddr,
+    handshake: &Handshake,
+) -> Result<Ticket, Refusal> {
+    let connection = wanted_connection(parts.uri.query()).map_err(Refusal::ConnectionId)?;
+    if let Some(connection) = connection {
+        handshake.named(connection);
+    }
+    let room = public.entrance.room(name)?;
+    handshake.found(&room);
+    let arrival = Arrival { peer, connection, handshake: handshake.context() };
+    public.entrance.enter(&room, origins(&parts.headers), arrival).await
+}
+
+/// What the client calls its connection, if it does.
+fn wanted_connection(query: Option<&str>) -> Result<Option<ConnectionId>, MalformedConnectionId> {
+    let pairs = query.unwrap_or_default().split('&');
+    let mut named = pairs.filter_map(|pair| match pair.split_once('=') {
+        Some(("connection", value)) => Some(value),
+        None if pair == "connection" => Some(""),
+        _ => None,
+    });
+    match (named.next(), named.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) => one.parse().map(Some),
+        (Some(_), Some(_)) => Err(MalformedConnectionId),
+    }
+}
+
+fn switching_protocols(accept: HeaderValue, connection: ConnectionId) -> Response {
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Ok(connection) = HeaderValue::from_str(&connection.to_string()) {
+        headers.insert(CONNECTION, connection);
+    }
     response
 }
 
@@ -168,7 +272,7 @@ fn origins(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 fn describe(public: &Public, name: &str, parts: &Parts) -> Response {
     let room = match public.entrance.room(name) {
         Ok(room) => room,
-        Err(refusal) => return refuse(public, refusal, parts),
+        Err(refusal) => return refuse(refusal, parts),
     };
     if wants_page(&parts.headers) {
         let (html, policy) = page::room_page();
@@ -221,13 +325,12 @@ fn wants_page(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-fn refuse(public: &Public, refusal: Refusal, parts: &Parts) -> Response {
-    let handshake = parts.headers.contains_key(header::UPGRADE);
-    // A plain GET is a question, not a handshake.
-    if handshake && let Some(door) = parts.extensions.get::<Arc<Door>>() {
-        public.events.handshake_refused(&refusal, parts.uri.path(), door.peer());
+fn refuse(refusal: Refusal, parts: &Parts) -> Response {
+    let handshake = parts.extensions.get::<Arc<Handshake>>();
+    if let (Some(handshake), Some(door)) = (handshake, parts.extensions.get::<Arc<Door>>()) {
+        handshake.refused(&refusal, parts.uri.path(), door.peer());
     }
-    if handshake || parts.method != Method::GET || !wants_page(&parts.headers) {
+    if handshake.is_some() || parts.method != Method::GET || !wants_page(&parts.headers) {
         return refusal.into_response();
     }
     let status = refusal.status();

@@ -11,7 +11,10 @@ use hubbub_api::OriginRefusal;
 use hubbub_websocket::handshake::HandshakeError;
 use serde::Serialize;
 
-use crate::listener::{HEAD_BYTES, HEAD_FIELDS};
+use crate::{
+    engine::MalformedConnectionId,
+    listener::{HEAD_BYTES, HEAD_FIELDS},
+};
 
 /// Seconds after which a refused client should try again when the room or the gateway is full.
 const RETRY_FULL: u64 = 30;
@@ -32,6 +35,9 @@ pub enum Refusal {
         HEAD_BYTES / 1024
     )]
     HeadTooLarge,
+    /// The name that the client gives its connection is none.
+    #[error("{0}; give ?connection= one, or leave it out")]
+    ConnectionId(MalformedConnectionId),
     /// The origin keeps it out.
     #[error("{0}")]
     Origin(OriginRefusal),
@@ -83,12 +89,35 @@ struct Problem<'a> {
 }
 
 impl Refusal {
+    /// Everything that [`Refusal::reason`] can say.
+    pub(crate) fn reasons() -> impl Iterator<Item = &'static str> {
+        let others = [
+            "head_too_large",
+            "connection_id",
+            "origin_missing",
+            "origin_repeated",
+            "origin_malformed",
+            "origin_not_allowed",
+            "no_such_room",
+            "no_default_room",
+            "no_such_path",
+            "other_pool",
+            "room_full",
+            "gateway_full",
+            "draining",
+            "not_ready",
+        ];
+        HandshakeError::REASONS.into_iter().chain(others)
+    }
+
     /// A stable name, for metrics and programs.
     #[must_use]
     pub fn reason(&self) -> &'static str {
+        // A new one belongs into `reasons` too.
         match self {
             Self::Handshake(error) => error.reason(),
             Self::HeadTooLarge => "head_too_large",
+            Self::ConnectionId(_) => "connection_id",
             Self::Origin(OriginRefusal::Missing) => "origin_missing",
             Self::Origin(OriginRefusal::Repeated) => "origin_repeated",
             Self::Origin(OriginRefusal::Malformed(_)) => "origin_malformed",
@@ -110,6 +139,7 @@ impl Refusal {
         match self {
             Self::Handshake(error) => error.status(),
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::ConnectionId(_) => StatusCode::BAD_REQUEST,
             Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::NoSuchRoom | Self::NoDefaultRoom { .. } | Self::NoSuchPath => {
                 StatusCode::NOT_FOUND
@@ -137,6 +167,7 @@ impl Refusal {
         match self {
             Self::Handshake(_) => "Not an acceptable WebSocket handshake",
             Self::HeadTooLarge => "Request too large",
+            Self::ConnectionId(_) => "Not the name of a connection",
             Self::Origin(_) => "Origin not allowed",
             Self::NoSuchRoom | Self::NoDefaultRoom { .. } => "No such room",
             Self::NoSuchPath => "Nothing here",

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use hubbub_api::{
-    GatewayReport, REPORT_SCHEMA, RoomName,
+    DrainReport, GatewayReport, REPORT_SCHEMA, RoomName,
     names::{report_subject, report_wildcard, token},
 };
 use nats::{Client, Subject, connection::State};
@@ -51,6 +51,8 @@ pub trait ReportSource: Send + Sync + 'static {
     fn draining(&self) -> bool;
     /// Connections by room, `namespace/name`; rooms without any may be left out.
     fn connections(&self) -> BTreeMap<String, u64>;
+    /// How the drain went, once it is done.
+    fn drained(&self) -> Option<DrainReport>;
 }
 
 /// Another gateway of the pool, as it last reported.
@@ -181,6 +183,7 @@ impl Reports {
         let last = GatewayReport {
             draining: true,
             connections: BTreeMap::new(),
+            drain: source.drained(),
             ..self.report(source.as_ref())
         };
         if client.connection_state() != State::Connected {
@@ -204,6 +207,7 @@ impl Reports {
             connections: source.connections(),
             asks: None,
             answers: Vec::new(),
+            drain: None,
             time_unix_ms: u64::try_from(now.as_millis()).ok(),
         }
     }

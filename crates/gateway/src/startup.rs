@@ -3,7 +3,7 @@
 use std::{io::Write as _, net::SocketAddr};
 
 use hubbub_api::RoomPolicy;
-use hubbub_telemetry::LogError;
+use hubbub_telemetry::{InitError, Program};
 
 use crate::{
     bus::nats::NatsBusError,
@@ -117,6 +117,16 @@ fn openable(address: SocketAddr) -> String {
     }
 }
 
+/// This program, as traces tell of it.
+#[must_use]
+pub fn program(config: &Config) -> Program {
+    Program {
+        service: "hubbub-gateway",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: config.gateway.clone(),
+    }
+}
+
 /// Says why the program ends: the error, and its causes unless it has told them itself.
 pub fn complain(error: &anyhow::Error) {
     let mut text = error.to_string();
@@ -139,7 +149,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | StartError::BucketWithoutNats,
         ) => true,
         Some(StartError::Listen { .. } | StartError::Nats(_) | StartError::Shards(_)) => false,
-        None => error.is::<CliError>() || error.is::<LogError>(),
+        None => error.is::<CliError>() || error.is::<InitError>(),
     };
     if configuration { 2 } else { 1 }
 }

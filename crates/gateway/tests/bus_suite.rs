@@ -72,7 +72,7 @@ async fn publish_all(bus: &Arc<dyn Bus>, room: &Arc<Room>, messages: Vec<(Kind, 
     let publishing = tokio::task::spawn_blocking(move || {
         for (kind, payload) in messages {
             loop {
-                match bus.publish(&room, kind, &payload) {
+                match bus.publish(&room, kind, &payload, None) {
                     Ok(()) => break,
                     Err(PublishError::Full) => std::thread::yield_now(),
                     Err(error) => panic!("{error}"),

@@ -80,7 +80,9 @@ async fn metrics_are_open_metrics_and_count_what_happens() {
             let (series, value) = line.rsplit_once(' ').expect("a name and a value");
             value.parse::<f64>().unwrap_or_else(|error| panic!("{error}: {line}"));
             let name = series.split('{').next().unwrap();
-            let family = name.strip_suffix("_total").unwrap_or(name);
+            let suffixes = ["_total", "_bucket", "_sum", "_count", "_info"];
+            let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let family = family.unwrap_or(name);
             assert!(described.contains(family), "not described: {line}");
         }
     }
@@ -91,8 +93,14 @@ async fn metrics_are_open_metrics_and_count_what_happens() {
         ("hubbub_gateway_messages_received_bytes_total", 5.0),
         ("hubbub_gateway_room_members{namespace=\"demo\",room=\"lobby\"}", 2.0),
         ("hubbub_gateway_handshakes_total{outcome=\"accepted\"}", 2.0),
+        ("hubbub_gateway_handshake_seconds_count", 2.0),
         ("hubbub_gateway_panics_total", 0.0),
+        // Not yet, and told all the same.
+        ("hubbub_gateway_drain_seconds_count", 0.0),
+        ("hubbub_gateway_eviction_queue_bytes_count{reason=\"queue_full\"}", 0.0),
     ] {
+        let line = format!("\n{name} ");
+        assert!(answer.body.contains(&line), "{name} is not in\n{}", answer.body);
         assert_eq!(gateway.metric(name).await, wanted, "{name} in\n{}", answer.body);
     }
     // Queued, for a member whose socket was on its way to its shard just then.
@@ -102,6 +110,27 @@ async fn metrics_are_open_metrics_and_count_what_happens() {
         delivered += gateway.metric(&name).await;
     }
     assert_eq!(delivered, 2.0, "{}", answer.body);
+}
+
+/// Its members are on all shards, and each of them writes the message to its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_of_a_message_is_measured_once_however_many_shards_it_goes_to() {
+    let (_file, gateway) = start(&chat_room("lobby", OPEN), &["--shards", "2"]).await;
+    let mut members = Vec::new();
+    for _ in 0..140 {
+        members.push(Member::join(gateway.listen(), LOBBY, None).await.expect("served"));
+    }
+    for n in 1..=5 {
+        members[0].send(&n.to_string()).await;
+        for member in &members {
+            member.hears(&n.to_string()).await;
+        }
+        let count = "hubbub_gateway_fanout_seconds_count";
+        let counted = gateway.metric_until(count, |counted| counted >= f64::from(n)).await;
+        assert_eq!(counted, f64::from(n));
+    }
+    let sum = gateway.metric("hubbub_gateway_fanout_seconds_sum").await;
+    assert!(sum > 0.0, "{sum}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,12 @@ async fn connections_become(gateway: &GatewayProcess, wanted: f64) {
     .await;
 }
 
+/// How many were cut for that reason, and how many messages or bytes waited for them in all.
+async fn evicted(gateway: &GatewayProcess, what: &str, reason: &str) -> (f64, f64) {
+    let name = |part| format!("hubbub_gateway_eviction_queue_{what}_{part}{{reason=\"{reason}\"}}");
+    (gateway.metric(&name("count")).await, gateway.metric(&name("sum")).await)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_are_pinged_and_who_answers_stays() {
     // So long that a busy machine does not make a member late.
@@ -75,6 +81,7 @@ async fn who_never_answers_a_ping_is_out_after_pong_wait_even_if_it_talks() {
     talker.send_close(1013).await.expect("still open");
     let line = told_once(&gateway).await;
     assert_eq!((&line["reason"], &line["by"]), (&"pong_timeout".into(), &"gateway".into()));
+    assert_eq!(evicted(&gateway, "messages", "pong_timeout").await, (1.0, 0.0), "it heard all");
     assert!(line["duration_ms"].as_u64() >= Some(1000), "not before its time: {line}");
     connections_become(&gateway, 0.0).await;
 }
@@ -122,6 +129,10 @@ async fn who_does_not_read_is_dropped_after_write_wait_and_others_notice_nothing
     }
     let line = told_once(&gateway).await;
     assert_eq!((&line["reason"], &line["by"]), (&"write_timeout".into(), &"gateway".into()));
+    let (cut, waited) = evicted(&gateway, "messages", "write_timeout").await;
+    assert!(cut == 1.0 && (1.0..=40.0).contains(&waited), "{cut} cut, {waited} messages waited");
+    let (cut, waited) = evicted(&gateway, "bytes", "write_timeout").await;
+    assert!(cut == 1.0 && (1.0..=640_200.0).contains(&waited), "{cut} cut, {waited} bytes waited");
     connections_become(&gateway, 2.0).await;
     one.send("after").await;
     two.hears("after").await;
@@ -171,6 +182,7 @@ async fn a_full_queue_evicts_the_slow_member_alone_with_1013() {
         (1.0..=9.0).contains(&discarded),
         "{discarded} messages waited for room in a queue of 8"
     );
+    assert_eq!(evicted(&gateway, "messages", "queue_full").await, (1.0, 9.0), "one too many");
     one.send("after").await;
     two.hears("after").await;
 }

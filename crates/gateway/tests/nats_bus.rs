@@ -28,9 +28,9 @@ async fn two_gateways_serve_one_room() {
     let (lobby, its_lobby) = (room("demo/lobby"), room("demo/lobby"));
     within("joining", one.bus.join(&lobby)).await;
     within("joining", two.bus.join(&its_lobby)).await;
-    one.bus.publish(&lobby, Kind::Text, b"hello").unwrap();
+    one.bus.publish(&lobby, Kind::Text, b"hello", None).unwrap();
     eventually("the other hears it", || two.sink.count(&its_lobby) == 1).await;
-    two.bus.publish(&its_lobby, Kind::Binary, b"\x00\xff").unwrap();
+    two.bus.publish(&its_lobby, Kind::Binary, b"\x00\xff", None).unwrap();
     let want = [(Kind::Text, b"hello".to_vec()), (Kind::Binary, b"\x00\xff".to_vec())];
     eventually("both hear both", || {
         one.sink.got(&lobby) == want && two.sink.got(&its_lobby) == want
@@ -101,7 +101,7 @@ async fn joining_and_leaving_at_once_from_many_threads_ends_right() {
     assert!(lobby.reserve(u64::MAX));
     within("joining", one.bus.join(&lobby)).await;
     for n in 0..10 {
-        one.bus.publish(&lobby, Kind::Text, format!("{n}").as_bytes()).unwrap();
+        one.bus.publish(&lobby, Kind::Text, format!("{n}").as_bytes(), None).unwrap();
     }
     assert!(one.bus.flush(Duration::from_secs(60)).await);
     eventually("all arrive", || one.sink.count(&lobby) >= 10).await;
@@ -146,11 +146,12 @@ async fn what_is_larger_than_nats_takes_is_refused() {
     let one = gateway(&server, "one").await;
     let lobby = room("demo/lobby");
     let mib = 1024 * 1024;
-    let sent = one.bus.publish(&lobby, Kind::Text, &vec![b'x'; mib + 1]);
+    let sent = one.bus.publish(&lobby, Kind::Text, &vec![b'x'; mib + 1], None);
     assert_eq!(sent, Err(PublishError::TooLarge(mib)));
-    assert_eq!(one.bus.publish(&lobby, Kind::Text, &vec![b'x'; mib]), Ok(()));
-    // The header of a binary message counts as well.
-    let sent = one.bus.publish(&lobby, Kind::Binary, &vec![b'x'; mib]);
+    assert_eq!(one.bus.publish(&lobby, Kind::Text, &vec![b'x'; mib], None), Ok(()));
+    // The header of a binary message counts as well: 35 bytes.
+    assert_eq!(one.bus.publish(&lobby, Kind::Binary, &vec![b'x'; mib - 35], None), Ok(()));
+    let sent = one.bus.publish(&lobby, Kind::Binary, &vec![b'x'; mib - 34], None);
     assert_eq!(sent, Err(PublishError::TooLarge(mib)));
     assert_eq!(one.events.lost_count(LostBecause::TooLarge), 2);
     assert!(one.bus.flush(Duration::from_secs(60)).await, "the connection did not break");
@@ -168,11 +169,11 @@ async fn a_full_way_is_told_to_the_sender_and_nothing_is_lost() {
     server.pause();
     let big = vec![b'x'; 64 * 1024];
     let mut taken = 0;
-    while bus.publish(&lobby, Kind::Text, &big) == Ok(()) {
+    while bus.publish(&lobby, Kind::Text, &big, None) == Ok(()) {
         taken += 1;
         assert!(taken < 10_000, "the way must fill up");
     }
-    assert_eq!(bus.publish(&lobby, Kind::Text, &big), Err(PublishError::Full));
+    assert_eq!(bus.publish(&lobby, Kind::Text, &big, None), Err(PublishError::Full));
     assert_eq!(one.events.lost_count(LostBecause::Away), 0);
     server.resume();
     eventually("all that was taken arrives", || one.sink.count(&lobby) == taken).await;

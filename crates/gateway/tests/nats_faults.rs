@@ -45,7 +45,7 @@ async fn away(gateway: &NatsGateway) {
 }
 
 fn say(gateway: &NatsGateway, room: &Arc<Room>, text: &str) -> Result<(), PublishError> {
-    gateway.bus.publish(room, Kind::Text, text.as_bytes())
+    gateway.bus.publish(room, Kind::Text, text.as_bytes(), None)
 }
 
 async fn hears(gateway: &NatsGateway, room: &Arc<Room>, text: &str) {
@@ -128,7 +128,7 @@ async fn bytes_that_wait_for_an_absent_server_are_bounded() {
     away(&one).await;
     let big = vec![b'x'; 64 * 1024];
     let taken =
-        (0..2_000).take_while(|_| one.bus.publish(&lobby, Kind::Text, &big).is_ok()).count();
+        (0..2_000).take_while(|_| one.bus.publish(&lobby, Kind::Text, &big, None).is_ok()).count();
     assert_eq!(taken, 16 * 1024 * 1024 / big.len(), "16 MiB wait, and no more");
 }
 

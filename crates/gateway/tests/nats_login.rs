@@ -26,7 +26,7 @@ async fn works(options: &NatsOptions) {
     eventually("the bus is connected", || gateway.bus.state() == BusState::Connected).await;
     let lobby = room("demo/lobby");
     within("joining", gateway.bus.join(&lobby)).await;
-    gateway.bus.publish(&lobby, Kind::Text, b"hello").unwrap();
+    gateway.bus.publish(&lobby, Kind::Text, b"hello", None).unwrap();
     eventually("a message makes its way", || gateway.sink.texts(&lobby) == ["hello"]).await;
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use hubbub_api::{GatewayReport, RoomName, names::REPORT_WILDCARD};
+use hubbub_api::{DrainReport, GatewayReport, RoomName, names::REPORT_WILDCARD};
 use hubbub_gateway::{
     reports::{ReportSource, Reports},
     room::Applied,
@@ -22,6 +22,8 @@ use hubbub_testkit::{NatsServer, eventually, within};
 use support::bus_events;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+const DRAINED: DrainReport = DrainReport { milliseconds: 2500, moved: 11, cut: 1 };
 
 #[derive(Debug, Default)]
 struct State {
@@ -41,6 +43,10 @@ impl ReportSource for State {
 
     fn connections(&self) -> BTreeMap<String, u64> {
         self.connections.lock().unwrap().clone()
+    }
+
+    fn drained(&self) -> Option<DrainReport> {
+        self.draining().then_some(DRAINED)
     }
 }
 
@@ -167,6 +173,16 @@ async fn the_operator_hears_the_whole_state() {
         ("Host.local", 7, Some(3))
     );
     assert_eq!(report.connections, BTreeMap::from([("demo/lobby".to_owned(), 3)]));
+    assert_eq!(report.drain, None, "how the drain went is told once, in the end");
+    one.stop.cancel();
+    let last = loop {
+        let message = within("the last report", heard.next()).await.unwrap();
+        let report = GatewayReport::from_json(&message.payload).unwrap();
+        if report.drain.is_some() {
+            break report;
+        }
+    };
+    assert_eq!((last.drain, last.connections), (Some(DRAINED), BTreeMap::new()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

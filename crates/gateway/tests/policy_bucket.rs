@@ -6,7 +6,10 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use hubbub_api::{RoomPolicy, names::BUCKET};
+use hubbub_api::{
+    RoomPolicy, Statement,
+    names::{BUCKET, statement_key},
+};
 use hubbub_gateway::{
     events::policy::PolicyEvents,
     policy::{PolicyHealth, PolicySource as _, nats::BucketSource},
@@ -26,6 +29,14 @@ async fn make_bucket(server: &NatsServer) -> kv::Store {
 
 async fn put(store: &kv::Store, policy: &RoomPolicy) -> u64 {
     store.put(policy.room.policy_key(), policy.to_json().unwrap().into()).await.unwrap()
+}
+
+/// Says as the operator `hubbub/hubbub` that everything is published.
+async fn state(store: &kv::Store, id: u64, keep: &[&str]) -> u64 {
+    let keep = keep.iter().map(|&key| key.to_owned()).collect();
+    let statement = Statement { id: Some(id), namespaces: Vec::new(), keep };
+    let json = statement.to_json().unwrap();
+    store.put(statement_key("hubbub/hubbub"), json.into()).await.unwrap()
 }
 
 struct Followed {
@@ -56,6 +67,11 @@ impl Followed {
     async fn applied(&self, revision: u64) {
         let now = || self.rooms.is_loaded() && self.rooms.applied().revision == revision;
         eventually(&format!("revision {revision} is in force"), now).await;
+    }
+
+    /// How often the bucket was read whole.
+    fn follows(&self) -> u64 {
+        self.events.follow_count()
     }
 
     async fn tells(&self, fault: &str) {
@@ -159,7 +175,10 @@ async fn deleting_and_purging_a_key_removes_its_room() {
     let context = jetstream::new(server.client().await);
     let stream = context.get_stream(format!("KV_{BUCKET}")).await.unwrap();
     stream.purge().await.unwrap();
-    followed.serves(&[]).await;
+    followed.applied(5).await;
+    // Nobody says that the room is no more; once people have filled the bucket again, it is not.
+    put(&store, &policy("demo/d")).await;
+    followed.serves(&["demo/d"]).await;
     assert!(followed.rooms.is_loaded());
 }
 
@@ -181,6 +200,79 @@ async fn a_bucket_made_anew_has_time_to_be_filled() {
     followed.applied(1).await;
     followed.serves(&["demo/lobby"]).await;
     assert_eq!(followed.rooms.get("demo/lobby").unwrap().id(), lobby.id(), "nobody had to leave");
+}
+
+#[tokio::test]
+async fn what_an_operator_has_not_denied_outlives_a_bucket_that_was_emptied() {
+    let mut server = NatsServer::start().await;
+    let store = make_bucket(&server).await;
+    let rooms = ["demo/gone", "demo/lobby", "demo/paused"];
+    for room in rooms {
+        put(&store, &policy(room)).await;
+    }
+    let said = state(&store, 1, &[]).await;
+    let followed = follow(&server, Duration::ZERO).await;
+    followed.serves(&rooms).await;
+    followed.applied(said).await;
+    let kept: Vec<_> = rooms[1..].iter().map(|name| followed.rooms.get(name).unwrap()).collect();
+
+    for (id, purge) in [(2, true), (3, false)] {
+        let told = followed.follows();
+        if purge {
+            let context = jetstream::new(server.client().await);
+            let stream = context.get_stream(format!("KV_{BUCKET}")).await.unwrap();
+            stream.purge().await.unwrap();
+        } else {
+            server.kill9_and_wipe();
+            server.start_again().await;
+            make_bucket(&server).await;
+        }
+        eventually("the empty bucket is read", || followed.follows() > told).await;
+        let names = if purge { &rooms[..] } else { &rooms[1..] };
+        followed.serves(names).await;
+        let context = jetstream::new(server.client().await);
+        let store = context.get_key_value(BUCKET).await.unwrap();
+        let revision = put(&store, &policy("demo/lobby")).await;
+        followed.applied(revision).await;
+        followed.serves(names).await;
+        let revision = state(&store, id, &["demo.paused"]).await;
+        followed.applied(revision).await;
+        followed.serves(&rooms[1..]).await;
+    }
+    assert!(kept.iter().all(|room| !room.is_gone()), "nobody had to leave");
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_emptied_and_filled_as_far_as_before_is_read_again() {
+    let mut server = NatsServer::start().await;
+    let store = make_bucket(&server).await;
+    for room in ["demo/a", "demo/b"] {
+        put(&store, &policy(room)).await;
+    }
+    let said = state(&store, 1, &[]).await;
+    let followed = follow(&server, Duration::ZERO).await;
+    followed.applied(said).await;
+    server.kill9_and_wipe();
+    server.start_again().await;
+    let store = make_bucket(&server).await;
+    for room in ["demo/a", "demo/c"] {
+        put(&store, &policy(room)).await;
+    }
+    assert_eq!(state(&store, 2, &[]).await, said);
+    followed.serves(&["demo/a", "demo/c"]).await;
+}
+
+#[tokio::test]
+async fn what_newer_operators_may_write_beside_policies_is_no_fault() {
+    let server = NatsServer::start().await;
+    let store = make_bucket(&server).await;
+    let followed = follow(&server, Duration::ZERO).await;
+    put(&store, &policy("demo/lobby")).await;
+    store.put("_newer", "hello".into()).await.unwrap();
+    let last = store.put(statement_key("a/b"), "hello".into()).await.unwrap();
+    followed.applied(last).await;
+    followed.serves(&["demo/lobby"]).await;
+    assert_eq!(followed.events.refusal_count(), 0);
 }
 
 #[tokio::test]

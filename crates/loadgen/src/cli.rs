@@ -4,10 +4,12 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 
+use crate::protocol::Protocol;
+
 /// Put load on WebSocket rooms and verify every delivery.
 ///
 /// Works with any server whose rooms relay what one member sends to all members, the sender
-/// included, byte for byte. Messages are sent on a fixed schedule, whatever the server does, and
+/// included, byte for byte, and with Centrifugo and NATS by their own protocols. Messages are sent on a fixed schedule, whatever the server does, and
 /// latency counts from the scheduled time. Each delivery is checked: missing, doubled, reordered,
 /// misrouted and corrupt ones are counted, and any of them makes the exit code 1.
 #[derive(Clone, Debug, Parser)]
@@ -18,6 +20,19 @@ pub struct Cli {
     /// members of each room take turns over them.
     #[arg(required = true, value_name = "URL")]
     pub urls: Vec<String>,
+
+    /// What the server speaks inside the WebSocket frames.
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: Protocol,
+
+    /// Name of each room's channel (Centrifugo) or subject (NATS); with several rooms it holds {room}. A plain room is
+    /// its address.  [default: room-{room}]
+    #[arg(long, value_name = "NAME")]
+    pub channel: Option<String>,
+
+    /// What each member shows to get in: a JWT of Centrifugo, a token of NATS.
+    #[arg(long, env = "HUBBUB_LOAD_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
 
     /// Members in each room.
     #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -114,6 +129,14 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Draw latency and throughput over time, and the curve of percentiles, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
+    /// Write all percentiles of the latency in the text form of HdrHistogram, in milliseconds.
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+
     /// Print no progress and no summary.
     #[arg(short, long)]
     pub quiet: bool,
@@ -128,6 +151,10 @@ Examples:
       -r 100 -m 20 --rate 5 --server-pid 4711,4712
   Watch a drain: hold 10,000 members and see when each is closed:
     hubbub-load ws://127.0.0.1:8080/rooms/demo/lobby -m 10000 --rate 0 -d 60s --expect-close 1012
+  Centrifugo, and NATS by its own WebSocket listener:
+    hubbub-load ws://127.0.0.1:8000/connection/websocket --protocol centrifugo --channel 'chat:{room}' -r 10
+    hubbub-load ws://127.0.0.1:9222/ --protocol nats --channel 'chat.{room}' -r 10
+With OTEL_EXPORTER_OTLP_ENDPOINT set, each handshake is traced and the server told of it (traceparent).
 Exit codes: 0 all verified; 1 a delivery or a connection failed; 2 the load could not be run.";
 
 /// A rate: finite and not negative.

@@ -5,9 +5,12 @@ use std::{
     net::SocketAddr,
 };
 
+use hubbub_telemetry::OpenSpan;
 use hubbub_websocket::{Decoder, Opcode, Role, handshake::client, write_frame};
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
+
+use crate::protocol::Speech;
 
 /// How far a connection is.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub(crate) enum Phase {
     Connecting,
     /// The request is sent; the answer's bytes so far.
     Handshake(Vec<u8>),
+    /// The protocol inside the frames is being agreed on; whether the request to be let in is sent.
+    Joining { asked: bool },
     /// In the room.
     Open,
     /// We have sent a close and wait for the server to end the connection.
@@ -41,9 +46,13 @@ pub(crate) struct Link {
     pub(crate) stream: TcpStream,
     pub(crate) phase: Phase,
     pub(crate) decoder: Decoder,
+    /// What is spoken inside the frames, if a frame is not a message.
+    pub(crate) speech: Option<Speech>,
     pub(crate) key: client::Key,
     /// When the connect was called, or the leave begun: nanoseconds of the run's clock.
     pub(crate) since_ns: u64,
+    /// The handshake, while it is under way and if it is traced.
+    pub(crate) span: OpenSpan,
     /// What the socket would not take. Empty, and without memory, nearly always.
     out: Vec<u8>,
 }
@@ -54,9 +63,11 @@ impl Link {
         address: SocketAddr,
         source: Option<SocketAddr>,
         key: client::Key,
+        speech: Option<Speech>,
         now: u64,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source {
@@ -72,8 +83,10 @@ impl Link {
             stream: TcpStream::from_std(socket.into()),
             phase: Phase::Connecting,
             decoder: Decoder::new(Role::Client),
+            speech,
             key,
             since_ns: now,
+            span: OpenSpan::none(),
             out: Vec::new(),
         })
     }

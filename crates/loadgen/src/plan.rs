@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
+use hubbub_telemetry::Traces;
 use thiserror::Error;
 
-use crate::cli::Cli;
+use crate::{cli::Cli, protocol::Protocol};
+
+/// The channels of rooms that have no name of their own.
+const CHANNEL: &str = "room-{room}";
 
 /// Why a run cannot be planned.
 #[derive(Debug, Error)]
@@ -39,6 +43,36 @@ pub enum PlanError {
         "{0} rooms need {{room}} in the address, such as ws://host:port/rooms/demo/room-{{room}}"
     )]
     Template(u32),
+
+    /// One channel for many rooms.
+    #[error("{0} rooms need {{room}} in the channel, such as --channel room-{{room}}")]
+    Channel(u32),
+
+    /// No server would have such a channel.
+    #[error("`{channel}` cannot be a channel: {reason}")]
+    ChannelName {
+        /// The channel.
+        channel: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// An option of one protocol, given with another.
+    #[error("{option} does not go with --protocol {protocol}: {remedy}")]
+    Protocol {
+        /// The option.
+        option: &'static str,
+        /// The protocol asked for.
+        protocol: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+
+    /// A picture of nothing.
+    #[error(
+        "{0} shows latencies, and there are none where nobody publishes: raise --rate and --publishers"
+    )]
+    NothingToShow(&'static str),
 
     /// More parts than members.
     #[error(
@@ -120,6 +154,9 @@ pub enum Part {
 #[allow(missing_docs, reason = "each field is the option of its name, documented there")]
 pub struct Plan {
     pub targets: Vec<Target>,
+    pub protocol: Protocol,
+    pub channel: String,
+    pub token: Option<String>,
     pub rooms: u32,
     pub members: u32,
     pub publishers: u32,
@@ -141,6 +178,8 @@ pub struct Plan {
     pub expected_closes: Vec<u16>,
     pub threads: u32,
     pub server_pids: Vec<u32>,
+    /// Whether handshakes are traced, and the server is told of it.
+    pub traces: Traces,
 }
 
 impl Plan {
@@ -150,11 +189,14 @@ impl Plan {
     /// When they cannot be carried out; the text says what to change.
     pub fn new(cli: &Cli) -> Result<Self, PlanError> {
         let publishers = if cli.rate > 0.0 { cli.publishers } else { 0 };
-        if cli.rooms > 1 && !cli.urls.iter().all(|url| url.contains("{room}")) {
-            return Err(PlanError::Template(cli.rooms));
-        }
+        check_protocol(cli)?;
         if publishers.saturating_add(cli.slow) > cli.members || publishers >= 1 << 18 {
             return Err(PlanError::Parts { publishers, slow: cli.slow, members: cli.members });
+        }
+        for (option, file) in [("--plot", &cli.plot), ("--hgrm", &cli.hgrm)] {
+            if file.is_some() && publishers == 0 {
+                return Err(PlanError::NothingToShow(option));
+            }
         }
         let messages = cli.rate * (cli.warmup + cli.duration).as_secs_f64();
         if messages > f64::from(crate::payload::MAX_SEQUENCE) {
@@ -162,6 +204,9 @@ impl Plan {
         }
         Ok(Self {
             targets: cli.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?,
+            protocol: cli.protocol,
+            channel: cli.channel.clone().unwrap_or_else(|| CHANNEL.to_owned()),
+            token: cli.token.clone(),
             rooms: cli.rooms,
             members: cli.members,
             publishers,
@@ -183,7 +228,13 @@ impl Plan {
             expected_closes: cli.expect_close.clone(),
             threads: cli.threads,
             server_pids: cli.server_pid.clone(),
+            traces: Traces::off(),
         })
+    }
+
+    /// The channel of room `room` (from 0, which is written 1), where rooms are channels.
+    pub fn channel(&self, room: u32) -> String {
+        self.channel.replace("{room}", &(room + 1).to_string())
     }
 
     /// Members of all rooms.
@@ -220,6 +271,42 @@ impl Plan {
         let count = self.sources.len() as u64;
         let index = connection.checked_rem(count)? as usize;
         Some(SocketAddr::new(IpAddr::V4(self.sources[index]), 0))
+    }
+}
+
+/// Options that make no sense with the protocol, or do only with it.
+fn check_protocol(cli: &Cli) -> Result<(), PlanError> {
+    let misfit = |option, remedy| {
+        let protocol = match cli.protocol {
+            Protocol::Plain => "plain",
+            Protocol::Centrifugo => "centrifugo",
+            Protocol::Nats => "nats",
+        };
+        Err(PlanError::Protocol { option, protocol, remedy })
+    };
+    if cli.protocol == Protocol::Plain {
+        if cli.channel.is_some() {
+            return misfit("--channel", "a plain room is its address, which may hold {room}");
+        }
+        if cli.token.is_some() {
+            let option = "--token (or HUBBUB_LOAD_TOKEN)";
+            return misfit(option, "what a plain room asks for stands in its address");
+        }
+        if cli.rooms > 1 && !cli.urls.iter().all(|url| url.contains("{room}")) {
+            return Err(PlanError::Template(cli.rooms));
+        }
+        return Ok(());
+    }
+    if cli.binary {
+        return misfit("--binary", "it has one kind of frame, so leave the option away");
+    }
+    let channel = cli.channel.as_deref().unwrap_or(CHANNEL);
+    if cli.rooms > 1 && !channel.contains("{room}") {
+        return Err(PlanError::Channel(cli.rooms));
+    }
+    match cli.protocol.refuse_channel(channel) {
+        Some(reason) => Err(PlanError::ChannelName { channel: channel.to_owned(), reason }),
+        None => Ok(()),
     }
 }
 
@@ -263,6 +350,12 @@ mod tests {
     }
 
     #[test]
+    fn rooms_are_channels_where_the_protocol_has_these() {
+        let plan = plan(&["ws://127.0.0.1:1/ws", "--protocol=centrifugo", "-r2"]).unwrap();
+        assert_eq!(plan.channel(1), "room-2");
+    }
+
+    #[test]
     fn without_a_rate_nobody_publishes() {
         let plan = plan(&["ws://127.0.0.1:1/lobby", "--rate=0", "-m1"]).unwrap();
         assert_eq!(plan.seat(0), (0, Part::Listener));
@@ -277,6 +370,20 @@ mod tests {
         assert!(
             refusal(&["ws://127.0.0.1:1/r", "-m2", "-p2", "--slow=1"]).contains("raise --members")
         );
+        let channel = |more: &[&str]| refusal(&[&["ws://127.0.0.1:1/"], more].concat());
+        assert!(channel(&["--channel=x"]).contains("a plain room is its address"));
+        assert!(channel(&["--token=x"]).contains("stands in its address"));
+        assert!(channel(&["--protocol=nats", "--binary"]).contains("leave the option away"));
+        assert!(channel(&["--protocol=nats", "--channel=a.*"]).contains("no wildcards"));
+        assert!(channel(&["--protocol=nats", "--channel=a..b"]).contains("no empty parts"));
+        assert!(channel(&["--protocol=centrifugo", "--channel=a b"]).contains("without spaces"));
+        assert!(
+            channel(&["--protocol=centrifugo", "--channel=x", "-r2"])
+                .contains("--channel room-{room}")
+        );
+        for option in ["--plot=x.svg", "--hgrm=x"] {
+            assert!(channel(&[option, "--rate=0"]).contains("raise --rate and --publishers"));
+        }
         assert!(refusal(&["ws://127.0.0.1:1/r", "--rate=1e9"]).contains("lower --rate"));
         for url in ["http://127.0.0.1/r", "ws://127.0.0.1", "ws:///r", "ws://u@h/r", "ws://h/a b"] {
             assert!(refusal(&[url]).contains("ws://host:port/path is wanted"), "{url}");

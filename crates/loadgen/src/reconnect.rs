@@ -22,6 +22,9 @@ pub enum Cause {
 
     /// No connection, or no answer.
     Unreachable,
+
+    /// The server says in its own protocol that a try again would end the same way.
+    Denied,
 }
 
 /// How long to wait before coming back, or `None` to stay away.
@@ -38,7 +41,7 @@ pub fn delay(cause: Cause, attempt: u32, random: f64) -> Option<Duration> {
             let ceiling = BACKOFF.0.saturating_mul(1 << attempt.min(16)).min(BACKOFF.1);
             Some(ceiling.mul_f64(0.5 + random / 2.0))
         }
-        Cause::Closed(_) | Cause::Refused(_) => None,
+        Cause::Closed(_) | Cause::Refused(_) | Cause::Denied => None,
     }
 }
 
@@ -70,6 +73,7 @@ mod tests {
         for code in [1000, 1002, 1003, 1007, 1008, 1009, 4403, 4404] {
             assert_eq!(delay(Cause::Closed(code), 0, 0.5), None, "{code}");
         }
+        assert_eq!(delay(Cause::Denied, 0, 0.5), None);
         for status in [400, 403, 404, 421, 426] {
             assert_eq!(delay(Cause::Refused(status), 0, 0.5), None, "{status}");
         }

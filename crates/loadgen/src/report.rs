@@ -9,7 +9,9 @@ use crate::{
     closes::{Spread, spreads},
     comebacks::Comebacks,
     process::{Cpu, Memory},
+    protocol::Protocol,
     tally::Tally,
+    timeline::Slice,
     verify::Faults,
 };
 
@@ -50,6 +52,7 @@ impl Times {
 #[allow(missing_docs, reason = "each field is the option of its name")]
 pub struct Asked {
     pub addresses: Vec<String>,
+    pub protocol: Protocol,
     pub rooms: u32,
     pub members_per_room: u32,
     pub publishers_per_room: u32,
@@ -65,7 +68,7 @@ pub struct Connecting {
     /// Members that got in.
     pub connected: u64,
 
-    /// Failed handshakes and connections, by reason.
+    /// Failed handshakes and connections, and messages that a protocol with answers refused, by reason.
     pub failures: BTreeMap<String, u64>,
 
     /// From the first connect call to the last answer.
@@ -74,7 +77,7 @@ pub struct Connecting {
     /// Members that got in a second.
     pub per_second: f64,
 
-    /// From the connect call to the 101.
+    /// From the connect call to the 101, or to the answer that the room's channel is subscribed.
     pub handshake_ms: Times,
 
     /// The server's CPU time meanwhile.
@@ -104,6 +107,9 @@ pub struct Load {
 
     /// From a message's due time to its arrival at each member.
     pub latency_ms: Times,
+
+    /// How both went over the window: by seconds, or finer or coarser where it is very short or long.
+    pub over_time: Vec<Slice>,
 
     /// From a message's due time to its sending: how late the generator itself was.
     pub send_lateness_ms: Times,
@@ -173,7 +179,7 @@ pub struct Verification {
     /// Pairs of member and publisher that no probe had crossed when the load began.
     pub unheard: u64,
 
-    /// Violations of RFC 6455 by the server.
+    /// Violations of RFC 6455, or of the protocol inside its frames, by the server.
     pub violations: BTreeMap<&'static str, u64>,
 
     /// Messages in the rooms that were not of this run.
@@ -194,6 +200,9 @@ pub struct Report {
     pub closes: BTreeMap<u16, Spread>,
     /// Those among them that did not read on purpose, by close code.
     pub slow_closes: BTreeMap<u16, u64>,
+    /// All latencies, in nanoseconds; what is told of them stands in `load`.
+    #[serde(skip)]
+    pub histogram: Histogram<u64>,
 }
 
 /// What the coordinator measured beside the workers' tally.
@@ -253,6 +262,7 @@ impl Report {
                 deliveries,
                 deliveries_per_second: deliveries as f64 / samples.window_s.max(1e-9),
                 latency_ms: Times::of(&tally.latency),
+                over_time: tally.timeline.slices(),
                 send_lateness_ms: Times::of(&tally.lateness),
                 pings: tally.pings_in_window,
                 leaves: tally.leaves,
@@ -285,6 +295,7 @@ impl Report {
             },
             closes: spreads(&tally.closes),
             slow_closes,
+            histogram: tally.latency.clone(),
         }
     }
 }
@@ -376,7 +387,7 @@ impl fmt::Display for Report {
             writeln!(f, "           {unheard} members never heard a publisher's probe")?;
         }
         for (violation, count) in &verification.violations {
-            writeln!(f, "           {count} × violation of RFC 6455: {violation}")?;
+            writeln!(f, "           {count} × violation of the protocol: {violation}")?;
         }
         write!(f, "{}", if verification.passed { "PASSED" } else { "FAILED" })
     }

@@ -86,7 +86,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> Result<Report, RunError> {
         let outcome = began.and_then(|()| coordinator.stages(start, &mut samples));
         // Whatever happened: the scope ends only when the workers do.
         coordinator.enter(Stage::Stop)?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(plan.duration);
         for worker in coordinator.workers {
             tally.add(worker.join().map_err(|_| RunError::WorkerEnded)??);
         }
@@ -98,6 +98,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> Result<Report, RunError> {
 fn asked(plan: &Plan) -> Asked {
     Asked {
         addresses: plan.targets.iter().map(|target| target.address.to_string()).collect(),
+        protocol: plan.protocol,
         rooms: plan.rooms,
         members_per_room: plan.members,
         publishers_per_room: plan.publishers,

@@ -1,13 +1,13 @@
 //! What one worker counts. Workers count alone and are added up at the end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::{comebacks::Absences, verify::Faults};
+use crate::{comebacks::Absences, timeline::Timeline, verify::Faults};
 
 /// Longest time a histogram tells apart, in nanoseconds: two minutes.
-const LONGEST_NS: u64 = 120_000_000_000;
+pub(crate) const LONGEST_NS: u64 = 120_000_000_000;
 
 /// A connection that the server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +55,15 @@ pub(crate) struct Tally {
     pub pings_in_window: u64,
     /// From due time to arrival, of messages due in the window, in nanoseconds.
     pub latency: Histogram<u64>,
+    /// How both went over the window.
+    pub timeline: Timeline,
     /// From due time to the write, of the same messages: the generator's own share of it.
     pub lateness: Histogram<u64>,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
+impl Tally {
+    /// Nothing yet, of a window of such a length.
+    pub(crate) fn new(window: Duration) -> Self {
         Self {
             faults: Faults::default(),
             foreign: 0,
@@ -83,6 +86,7 @@ impl Default for Tally {
             pings: 0,
             pings_in_window: 0,
             latency: histogram(),
+            timeline: Timeline::new(window),
             lateness: histogram(),
         }
     }
@@ -120,6 +124,7 @@ impl Tally {
         self.delivered_in_window += other.delivered_in_window;
         self.pings += other.pings;
         self.pings_in_window += other.pings_in_window;
+        self.timeline.add(other.timeline);
         // All have the same bounds, so adding cannot fail.
         let _ = self.handshakes.add(&other.handshakes);
         let _ = self.latency.add(&other.latency);

@@ -8,6 +8,7 @@
 mod hearing;
 mod members;
 mod publishing;
+mod signs;
 
 use std::{
     cmp::Reverse,
@@ -32,6 +33,7 @@ use crate::{
     control::{Control, Stage},
     link::Phase,
     plan::{Part, Plan},
+    protocol::Sign,
     random::Random,
     reconnect::Cause,
     schedule::Schedule,
@@ -87,6 +89,10 @@ pub(crate) struct Worker<'a> {
     buffer: Box<[u8]>,
     scratch: Vec<u8>,
     message: Vec<u8>,
+    /// A message as the protocol has it.
+    wrapped: Vec<u8>,
+    /// What a frame said beside messages.
+    signs: Vec<Sign>,
 }
 
 impl<'a> Worker<'a> {
@@ -122,7 +128,7 @@ impl<'a> Worker<'a> {
             members,
             publishing,
             random: Random::from_system(),
-            tally: Tally::default(),
+            tally: Tally::new(plan.duration),
             returns: BinaryHeap::new(),
             in_flight: 0,
             next_connect: 0,
@@ -136,6 +142,8 @@ impl<'a> Worker<'a> {
             buffer: vec![0; BUFFER_BYTES].into(),
             scratch: Vec::new(),
             message: Vec::new(),
+            wrapped: Vec::new(),
+            signs: Vec::new(),
         };
         Ok((worker, waker))
     }
@@ -257,7 +265,9 @@ impl<'a> Worker<'a> {
                 let Some(link) = &self.members[local].link else { continue };
                 let age = self.now.saturating_sub(link.since_ns);
                 match link.phase {
-                    Phase::Connecting | Phase::Handshake(_) if age > timeout_ns => {
+                    Phase::Connecting | Phase::Handshake(_) | Phase::Joining { .. }
+                        if age > timeout_ns =>
+                    {
                         self.connect_failed(local, "no answer in time", Cause::Unreachable);
                     }
                     Phase::Leaving if age > LEAVE_WAIT_NS => {

@@ -187,6 +187,68 @@ fn the_program_measures_the_bare_write_loop() {
 }
 
 #[test]
+fn the_picture_and_the_percentiles_show_what_the_report_says() {
+    let server = Server::start(Manners::Good);
+    let folder = tempfile::tempdir().unwrap();
+    let [plot, hgrm] = ["plot.svg", "latency.hgrm"].map(|name| folder.path().join(name));
+    let output = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
+        .args([&server.url("/lobby"), "-m8", "--rate=100"])
+        .args("--warmup=100ms --duration=600ms --tail=30s --quiet --json=-".split(' '))
+        .args(["--plot".as_ref(), plot.as_os_str(), "--hgrm".as_ref(), hgrm.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let over_time = report["load"]["over_time"].as_array().unwrap();
+    assert_eq!(over_time.len(), 6, "tenths of a second");
+
+    let picture = std::fs::read_to_string(plot).unwrap();
+    let picture = roxmltree::Document::parse(&picture).unwrap();
+    assert_eq!(picture.root_element().tag_name().name(), "svg");
+    let texts = |tag: &str| -> Vec<String> {
+        let nodes = picture.descendants().filter(|node| node.has_tag_name(tag));
+        nodes.filter_map(|node| node.text().map(str::to_owned)).collect()
+    };
+    assert!(texts("text").contains(&server.address.to_string()));
+    let points = texts("title");
+    for slice in over_time {
+        let rate = slice["deliveries_per_second"].as_f64().unwrap();
+        let begin = format!("{:.1}", slice["at_s"].as_f64().unwrap()).replace("0.0", "0");
+        let told =
+            points.iter().find(|point| point.starts_with(&begin) && point.contains("deliveries/s"));
+        let told = told.unwrap_or_else(|| panic!("nothing of {begin} s in {points:?}"));
+        let number: f64 = told.split(' ').rev().nth(1).unwrap().parse().unwrap();
+        assert!((number - rate).abs() <= rate / 100.0, "{told}, but {rate}");
+    }
+    let inside = picture.descendants().filter(|node| node.has_tag_name("circle"));
+    for (name, most) in [("cx", 900.0), ("cy", 84.0 + 3.0 * 290.0)] {
+        for point in inside.clone() {
+            let place: f64 = point.attribute(name).unwrap().parse().unwrap();
+            assert!((0.0..=most).contains(&place), "{point:?}");
+        }
+    }
+
+    let percentiles = std::fs::read_to_string(hgrm).unwrap();
+    let count = report["load"]["latency_ms"]["count"].as_u64().unwrap();
+    assert!(percentiles.contains(&format!("Total count    = {count:>12}]")), "{percentiles}");
+    let max = report["load"]["latency_ms"]["max"].as_f64().unwrap();
+    assert!(percentiles.contains(&format!("#[Max     = {max:>12.3},")), "{percentiles}");
+}
+
+#[test]
+fn a_report_that_could_not_be_kept_is_refused_before_the_run() {
+    for option in ["--json", "--plot", "--hgrm"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
+            .args(["ws://127.0.0.1:9/r", "-m1", option, "/no/such/folder/file"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("cannot write /no/such/folder/file"), "{text}");
+    }
+}
+
+#[test]
 fn without_publishers_there_is_nothing_left_to_measure() {
     let server = Server::start(Manners::CloseSender(1008));
     // An hour, of which nobody would wait for the end.

@@ -1,11 +1,13 @@
 //! How to reach NATS, the same for gateway and operator: [`NatsFlags`] on the command line, [`NatsOptions`] as plain data, and
 //! the checks that end a start with a sentence instead of an endless row of failed tries.
 
+mod contents;
 mod flags;
 mod options;
 
 use nats::Server;
 
+pub use contents::Contents;
 pub use flags::NatsFlags;
 pub use options::{NatsOptions, NatsOptionsError};
 

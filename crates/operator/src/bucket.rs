@@ -2,7 +2,11 @@
 //!
 //! The mirror holds the newest revision of every key, with the policy that it carries. A write names the revision that it
 //! replaces, so an operator that is no longer the leader cannot overwrite what the new one wrote. The bucket is made if
-//! it is missing; if it is made anew, the mirror is read again and whoever listens is told of every key.
+//! it is missing; if it is made anew, or has lost what it held, the mirror is read again and whoever listens is told of
+//! every key.
+//!
+//! Beside the policies stands what the operator says of the bucket as a whole ([`Statement`]). Its key is there before the
+//! first policy, so who meets policies in a bucket knows from which operators they can be.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,13 +18,19 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use hubbub_api::{PolicyError, RoomName, RoomPolicy, names::BUCKET};
+use hubbub_api::{
+    PolicyError, RoomName, RoomPolicy, Statement,
+    names::{BUCKET, statement_key},
+};
+use hubbub_nats::Contents;
 use nats::{
     Client,
     connection::State,
     jetstream::{
         self,
+        context::PublishErrorKind,
         kv::{self, Operation, Store, UpdateError, UpdateErrorKind},
+        message::PublishMessage,
     },
 };
 use tokio::sync::Notify;
@@ -39,6 +49,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How long the bucket must have been in trouble before people are told.
 const TROUBLE_GRACE: Duration = Duration::from_secs(10);
+
+/// That the bucket is read again because it is not what it was, which is told in another way.
+const LOST: &str = "the bucket has lost what it held; it is read again";
 
 /// How often the bucket is compared with the mirror, for what no watch tells.
 const AUDIT: Duration = Duration::from_secs(3);
@@ -84,6 +97,8 @@ pub struct Bucket {
     client: Client,
     fence: Fence,
     replicas: usize,
+    /// The key of this operator's statements.
+    own_key: String,
     mirror: Mutex<Mirror>,
     /// The mirror shows a bucket that is no more.
     stale: Notify,
@@ -94,8 +109,14 @@ struct Mirror {
     entries: HashMap<String, Entry>,
     /// The keys by the revision of their last write.
     revisions: BTreeMap<u64, String>,
+    /// The last revision of all.
+    last: u64,
+    /// What the bucket held when it was looked at last.
+    contents: Option<Contents>,
     /// There while the bucket is followed and has been read whole.
     store: Option<Store>,
+    /// Whether it was said since then that everything is published.
+    stated: bool,
     /// When the bucket was made that the mirror shows, in nanoseconds since 1970.
     made: Option<i64>,
     /// Why it could not be followed the last time, and since when there was trouble without a break.
@@ -117,10 +138,12 @@ impl std::fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    /// The bucket on that connection; made with so many replicas if it is missing. Nothing happens before [`run`](Self::run).
+    /// The bucket on that connection, for the operator `namespace/release`; made with so many replicas if it is missing.
+    /// Nothing happens before [`run`](Self::run).
     #[must_use]
-    pub fn new(client: Client, fence: Fence, replicas: usize) -> Self {
-        Self { client, fence, replicas, mirror: Mutex::default(), stale: Notify::new() }
+    pub fn new(client: Client, fence: Fence, replicas: usize, operator: &str) -> Self {
+        let own_key = statement_key(operator);
+        Self { client, fence, replicas, own_key, mirror: Mutex::default(), stale: Notify::new() }
     }
 
     /// Whether the connection stands.
@@ -185,14 +208,14 @@ impl Bucket {
     pub async fn put(&self, policy: &RoomPolicy, over: u64) -> Result<u64, BucketError> {
         let store = self.store()?;
         let (key, json) = (policy.room.policy_key(), policy.to_json()?);
-        let newest = self.mirror().revisions.keys().next_back().copied();
+        let newest = self.last();
         let written = tokio::time::timeout(WRITE_LIMIT, store.update(&key, json.into(), over));
         let revision = match written.await {
             Ok(Ok(revision)) => revision,
             Ok(Err(error)) => return Err(failure(&error)),
             Err(_) => return Err(BucketError::Away),
         };
-        if newest.is_some_and(|newest| revision <= newest) {
+        if revision <= newest {
             // Revisions only grow, so this is another bucket than the one that was read, and the mirror says nothing of it.
             self.stale.notify_one();
             return Err(BucketError::Raced);
@@ -223,24 +246,76 @@ impl Bucket {
         Ok(())
     }
 
-    /// Follows the bucket until `stop`, and tells the name of each key that changed.
+    /// Whether it is to be said that everything is published.
+    #[must_use]
+    pub fn owes_statement(&self) -> bool {
+        let mirror = self.mirror();
+        mirror.store.is_some() && !mirror.stated
+    }
+
+    /// Whether that operator, as statuses name it, publishes in this bucket too.
+    #[must_use]
+    pub fn is_shared_with(&self, operator: &str) -> bool {
+        self.entry(&statement_key(operator)).present
+    }
+
+    /// The last revision of all that the mirror shows.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.mirror().last
+    }
+
+    /// Writes what is true of the bucket as it was at its last revision `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`], also when anything has been written since, or lost.
+    pub async fn state(&self, statement: &Statement, at: u64) -> Result<(), BucketError> {
+        self.store()?;
+        let refused = |error: &dyn std::fmt::Display| BucketError::Refused(error.to_string());
+        let json = statement.to_json().map_err(|error| refused(&error))?;
+        let subject = format!("$KV.{BUCKET}.{}", self.own_key);
+        // Not that of the key alone: sent again to a server that has lost everything, it would deny every room.
+        let message = PublishMessage::build().payload(json.into()).expected_last_sequence(at);
+        let written = async {
+            jetstream::new(self.client.clone()).send_publish(subject, message).await?.await
+        };
+        let ack = match tokio::time::timeout(WRITE_LIMIT, written).await {
+            Ok(Ok(ack)) => ack,
+            Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                return Err(BucketError::Raced);
+            }
+            Ok(Err(error)) => return Err(BucketError::Refused(in_words(&error))),
+            Err(_) => return Err(BucketError::Away),
+        };
+        self.show(
+            self.own_key.clone(),
+            Entry { revision: ack.sequence, policy: None, present: true },
+        );
+        self.mirror().stated = true;
+        Ok(())
+    }
+
+    /// Follows the bucket until `stop`, and tells the name of each key that changed. `lost` is called when the bucket has
+    /// lost what it held.
     pub async fn run(
         &self,
         changed: impl Fn(&str),
         mut told: impl FnMut(&str),
+        lost: impl Fn(),
         stop: CancellationToken,
     ) {
         let mut last = String::new();
         loop {
             let trouble = tokio::select! {
                 () = stop.cancelled() => return,
-                trouble = self.follow(&changed) => match trouble {
+                trouble = self.follow(&changed, &lost) => match trouble {
                     Ok(never) => match never {},
                     Err(trouble) => trouble,
                 },
             };
             self.mirror().fail(&trouble, self.is_connected());
-            if trouble != last {
+            if trouble != last && trouble != LOST {
                 told(&trouble);
                 last = trouble;
             }
@@ -251,16 +326,25 @@ impl Bucket {
         }
     }
 
-    async fn follow(&self, changed: &impl Fn(&str)) -> Result<Infallible, String> {
+    async fn follow(
+        &self,
+        changed: &impl Fn(&str),
+        lost: &impl Fn(),
+    ) -> Result<Infallible, String> {
         let context = jetstream::new(self.client.clone());
         let store = self.open(&context).await?;
         let info = store.stream.cached_info().clone();
+        let contents = Contents::of(&info);
+        let known = self.mirror().contents.replace(contents.clone());
+        if known.is_some_and(|known| !known.is_continued_by(&contents)) {
+            lost();
+        }
         let mut watch = pin!(store.watch_with_history(">").await.map_err(|e| in_words(&e))?);
         let mut read = HashMap::new();
         // An empty bucket shows nothing at all, not even that it is empty.
         let mut listed = info.state.messages == 0;
         if listed {
-            self.listed(std::mem::take(&mut read), store.clone(), changed);
+            self.listed(std::mem::take(&mut read), store.clone(), changed).await?;
         }
         let mut audit = tokio::time::interval(AUDIT);
         audit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -278,22 +362,34 @@ impl Bucket {
                     read.insert(key, shown);
                     if last {
                         listed = true;
-                        self.listed(std::mem::take(&mut read), store.clone(), changed);
+                        self.listed(std::mem::take(&mut read), store.clone(), changed).await?;
                     }
                 }
                 () = self.stale.notified() => {
-                    return Err("the bucket was made anew; it is read again".to_owned());
+                    return Err(LOST.to_owned());
                 }
                 _ = audit.tick() => {
+                    let keys = if listed { self.mirror().entries.len() as u64 } else { 0 };
                     // That NATS cannot answer now says nothing about the bucket.
                     match context.get_stream(format!("KV_{BUCKET}")).await {
-                        Ok(stream) if stream.cached_info().created != info.created => {
-                            return Err("the bucket was made anew; it is read again".to_owned());
+                        Ok(stream) => {
+                            let now = stream.cached_info();
+                            let contents = Contents::of(now);
+                            let known = self.mirror().contents.clone();
+                            if known.is_some_and(|known| !known.is_continued_by(&contents)) {
+                                return Err(LOST.to_owned());
+                            }
+                            // A deleted key still counts, so that one is missing was nobody's wish.
+                            if now.state.subjects_count < keys {
+                                lost();
+                                return Err(LOST.to_owned());
+                            }
+                            self.mirror().contents = Some(contents);
                         }
                         Err(error) if is_missing(&error) => {
                             return Err("the bucket is gone; it is made anew".to_owned());
                         }
-                        Ok(_) | Err(_) => {}
+                        Err(_) => {}
                     }
                 }
             }
@@ -322,24 +418,55 @@ impl Bucket {
         store.map_err(|error| format!("the bucket {BUCKET} cannot be read: {error}"))
     }
 
-    /// Everything that was in the bucket has been read.
-    fn listed(&self, read: HashMap<String, Entry>, store: Store, changed: &impl Fn(&str)) {
+    /// Everything that was in the bucket has been read. Nothing is published before that is done.
+    async fn listed(
+        &self,
+        mut read: HashMap<String, Entry>,
+        store: Store,
+        changed: &impl Fn(&str),
+    ) -> Result<(), String> {
+        let own = read.get(&self.own_key).cloned().unwrap_or_default();
+        if !own.present {
+            self.fence.check().map_err(|fenced| fenced.to_string())?;
+            let begun = Statement::default().to_json().map_err(|error| error.to_string())?;
+            let written = store.update(&self.own_key, begun.into(), own.revision);
+            let written = tokio::time::timeout(WRITE_LIMIT, written).await;
+            let revision = written
+                .map_err(|_| "NATS does not answer a write to the bucket".to_owned())?
+                .map_err(|error| in_words(&error))?;
+            let begun = Entry { revision, policy: None, present: true };
+            read.insert(self.own_key.clone(), begun);
+        }
         let mut keys: Vec<String> = read.keys().cloned().collect();
         let mut mirror = self.mirror();
         keys.extend(mirror.entries.keys().filter(|key| !read.contains_key(*key)).cloned());
-        let revisions = read.iter().map(|(key, entry)| (entry.revision, key.clone())).collect();
-        let created = store.stream.cached_info().created;
+        let revisions: BTreeMap<_, _> =
+            read.iter().map(|(key, entry)| (entry.revision, key.clone())).collect();
+        let info = store.stream.cached_info();
+        let newest = revisions.keys().next_back().copied().unwrap_or(0);
+        let (created, last) = (info.created, newest.max(info.state.last_sequence));
         // The type of a time has room for more than i64 has; NATS has not.
         let made = i64::try_from(created.unix_timestamp_nanos()).ok();
-        *mirror = Mirror { entries: read, revisions, store: Some(store), made, trouble: None };
+        *mirror = Mirror {
+            entries: read,
+            revisions,
+            last,
+            contents: mirror.contents.take(),
+            store: Some(store),
+            stated: false,
+            made,
+            trouble: None,
+        };
         drop(mirror);
         keys.iter().for_each(|key| changed(key));
         // Also for those that are in no bucket yet.
         changed("");
+        Ok(())
     }
 
     fn show(&self, key: String, entry: Entry) {
         let mut mirror = self.mirror();
+        mirror.last = mirror.last.max(entry.revision);
         let known = mirror.entries.get(&key).map_or(0, |known| known.revision);
         if entry.revision >= known {
             mirror.revisions.remove(&known);

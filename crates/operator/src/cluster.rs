@@ -238,6 +238,14 @@ impl Cluster {
         self.rooms.iter().flat_map(|(_, store)| store.state()).collect()
     }
 
+    /// How many rooms are ready, and how many are not.
+    #[must_use]
+    pub fn readiness(&self) -> (usize, usize) {
+        let rooms = self.rooms();
+        let ready = rooms.iter().filter(|room| room.is_ready()).count();
+        (ready, rooms.len() - ready)
+    }
+
     /// Whether rooms of that namespace are this operator's business.
     #[must_use]
     pub fn watches(&self, namespace: &str) -> bool {

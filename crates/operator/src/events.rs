@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hubbub_api::{DrainReport, GatewayReport};
 use kube::runtime::watcher;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -19,6 +20,7 @@ use crate::{
     context::Key,
     error::{ReconcileError, in_words},
     room::RoomKey,
+    traces,
 };
 
 /// How often the same trouble is logged.
@@ -38,6 +40,24 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+/// Seconds that the drain of a gateway may take: the same as the gateway's own.
+const DRAIN_SECONDS: [f64; 10] = [1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 60.0, 300.0, 1800.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DepartureLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadyLabel {
+    ready: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PoolLabel {
     pool: String,
@@ -53,7 +73,14 @@ pub struct OperatorEvents {
     wanted: Family<PoolLabel, Gauge>,
     actual: Family<PoolLabel, Gauge>,
     writes: Family<KindLabel, Counter>,
+    scalings: Family<DirectionLabel, Counter>,
+    rooms: Family<ReadyLabel, Gauge>,
     drifts: Counter,
+    additions: Counter,
+    bucket_failures: Counter,
+    lists: Counter,
+    drains: Histogram,
+    drained: Family<DepartureLabel, Counter>,
     reports: Counter,
     reports_refused: Counter,
     watch_failures: Counter,
@@ -79,7 +106,14 @@ impl OperatorEvents {
             wanted: Family::default(),
             actual: Family::default(),
             writes: Family::default(),
+            scalings: Family::default(),
+            rooms: Family::default(),
             drifts: Counter::default(),
+            additions: Counter::default(),
+            bucket_failures: Counter::default(),
+            lists: Counter::default(),
+            drains: Histogram::new(DRAIN_SECONDS),
+            drained: Family::default(),
             reports: Counter::default(),
             reports_refused: Counter::default(),
             watch_failures: Counter::default(),
@@ -119,6 +153,42 @@ impl OperatorEvents {
             "Objects of pools that somebody else changed or removed",
             new.drifts.clone(),
         );
+        registry.register(
+            "scalings",
+            "Times that a pool was asked to have more or fewer gateways than before",
+            new.scalings.clone(),
+        );
+        registry.register(
+            "rooms",
+            "Rooms by whether their condition Ready is True, as seen every few seconds",
+            new.rooms.clone(),
+        );
+        registry.register(
+            "additions",
+            "Looks at objects of pools to which something in the way of every write adds",
+            new.additions.clone(),
+        );
+        registry.register(
+            "bucket_failures",
+            "Times that the policies in NATS could not be followed",
+            new.bucket_failures.clone(),
+        );
+        registry.register(
+            "lists",
+            "Times that all objects of a kind were listed",
+            new.lists.clone(),
+        );
+        registry.register_with_unit(
+            "drain",
+            "Time that drains of gateways took, from their beginning to the end of the last connection, as gateways told last",
+            Unit::Seconds,
+            new.drains.clone(),
+        );
+        registry.register(
+            "drained_members",
+            "Members of gateways that have drained, by whether they were sent away in good order",
+            new.drained.clone(),
+        );
         registry.register("reports", "Reports of gateways heard", new.reports.clone());
         registry.register(
             "reports_refused",
@@ -151,6 +221,18 @@ impl OperatorEvents {
             for outcome in ["done", "conflict", "api", "timeout", "nats", "fenced", "json"] {
                 drop(new.reconciles.get_or_create(&OutcomeLabels { kind, outcome }));
             }
+        }
+        for direction in ["up", "down"] {
+            drop(new.scalings.get_or_create(&DirectionLabel { direction }));
+        }
+        for outcome in ["moved", "cut"] {
+            drop(new.drained.get_or_create(&DepartureLabel { outcome }));
+        }
+        for ready in ["true", "false"] {
+            drop(new.rooms.get_or_create(&ReadyLabel { ready }));
+        }
+        for kind in ["room", "pool"] {
+            drop(new.durations.get_or_create(&KindLabel { kind }));
         }
         for kind in ["finalizer", "policy", "status", "event", "pool", "pod"] {
             drop(new.writes.get_or_create(&KindLabel { kind }));
@@ -194,6 +276,7 @@ impl OperatorEvents {
     /// Something was written; `kind` is what.
     pub fn wrote(&self, kind: &'static str) {
         self.writes.get_or_create(&KindLabel { kind }).inc();
+        traces::wrote();
     }
 
     /// How many writes of that kind were made.
@@ -220,6 +303,7 @@ impl OperatorEvents {
 
     /// An object has fields of others even in the answer to its apply.
     pub fn added_to(&self, kind: &str, name: &str, by: &str) {
+        self.additions.inc();
         if self.is_news(format!("added {kind} {name}")) {
             warn!(
                 kind,
@@ -246,12 +330,33 @@ impl OperatorEvents {
 
     /// A pool is asked to have so many gateways.
     pub fn scaled(&self, pool: &str, from: Option<u32>, to: u32) {
+        // The first time a leader only learns what there is.
+        if let Some(from) = from {
+            let direction = if from > to { "down" } else { "up" };
+            self.scalings.get_or_create(&DirectionLabel { direction }).inc();
+        }
         info!(pool, from, to, "gateways asked for");
     }
 
     /// A report was heard.
-    pub fn heard(&self) {
+    pub fn heard(&self, report: &GatewayReport) {
         self.reports.inc();
+        let Some(DrainReport { milliseconds, moved, cut }) = report.drain else { return };
+        // From milliseconds, without loss for centuries.
+        let seconds = milliseconds as f64 / 1000.0;
+        self.drains.observe(seconds);
+        self.drained.get_or_create(&DepartureLabel { outcome: "moved" }).inc_by(moved);
+        self.drained.get_or_create(&DepartureLabel { outcome: "cut" }).inc_by(cut);
+        let GatewayReport { gateway, pool, .. } = report;
+        info!(gateway, pool, moved, cut, seconds, "a gateway has drained");
+    }
+
+    /// So many rooms are ready, and so many are not.
+    pub fn rooms(&self, ready: usize, others: usize) {
+        for (ready, number) in [("true", ready), ("false", others)] {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.rooms.get_or_create(&ReadyLabel { ready }).set(number);
+        }
     }
 
     /// How many reports were heard.
@@ -290,11 +395,25 @@ impl OperatorEvents {
 
     /// The bucket of policies cannot be followed.
     pub fn bucket_away(&self, cause: &str) {
+        self.bucket_failures.inc();
         warn!(cause, "the policies in NATS cannot be followed; they are tried again");
+    }
+
+    /// The bucket does not hold any more what it held.
+    pub fn bucket_lost(&self) {
+        self.bucket_failures.inc();
+        warn!("the bucket in NATS has lost the policies that it held; they are published again");
+    }
+
+    /// It was said in the bucket that everything is published.
+    pub fn stated(&self, rooms: usize, kept: usize) {
+        self.wrote("statement");
+        info!(rooms, kept, "every policy is published");
     }
 
     /// All objects of a kind have been listed.
     pub fn listed(&self, kind: &str) {
+        self.lists.inc();
         debug!(kind, "listed");
     }
 

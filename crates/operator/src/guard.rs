@@ -61,6 +61,14 @@ impl GuardedRoom {
             Err(unreadable) => unreadable.operator.as_deref(),
         }
     }
+
+    /// Whether its condition `Ready` is true.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let status = self.0.as_ref().ok().and_then(|room| room.status.as_ref());
+        let conditions = status.map_or(&[][..], |status| &status.conditions);
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    }
 }
 
 impl Resource for GuardedRoom {

@@ -27,4 +27,6 @@ pub mod room;
 pub mod scaling;
 pub mod settings;
 pub mod signals;
+mod statement;
+mod traces;
 pub mod uninstall;

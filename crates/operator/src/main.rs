@@ -13,6 +13,7 @@ use hubbub_operator::{
     uninstall::Uninstall,
 };
 use hubbub_program::{LogFlags, Signals, own_name};
+use hubbub_telemetry::{Program, Traces};
 
 /// The exit code for what no restart mends, as clap's for a wrong command line.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -51,10 +52,11 @@ fn print_definition() -> Result<ExitCode, Failure> {
 }
 
 async fn uninstall(release: Release, log: &LogFlags) -> Result<ExitCode, Failure> {
-    log.init().map_err(|error| Failure::Configuration(error.into()))?;
+    let identity = own_name("uninstall");
+    // Nothing of it is traced, but what makes no sense is refused as it is by the operator.
+    log.init(&program(&identity)).map_err(|error| Failure::Configuration(error.into()))?;
     let (client, namespace) = kubernetes(&release).await.map_err(Failure::Configuration)?;
     let Release { instance, room_namespaces, .. } = release;
-    let identity = own_name("uninstall");
     let uninstall = Uninstall { client, instance, namespace, room_namespaces, identity };
     let removed = uninstall.run().await.map_err(|error| Failure::Running(error.into()))?;
     tracing::info!(objects = removed.objects, rooms = removed.rooms, "removed");
@@ -75,9 +77,11 @@ async fn kubernetes(release: &Release) -> anyhow::Result<(kube::Client, String)>
 }
 
 async fn run(flags: Run) -> Result<ExitCode, Failure> {
-    flags.log.init().map_err(|error| Failure::Configuration(error.into()))?;
+    let traces = flags.log.init(&program(&flags.identity()));
+    let traces = traces.map_err(|error| Failure::Configuration(error.into()))?;
     let heard = Signals::listen().context("cannot listen for signals").map_err(Failure::Running)?;
-    let config = config(flags).await.map_err(Failure::Configuration)?;
+    let mut config = config(flags).await.map_err(Failure::Configuration)?;
+    config.traces = traces.clone();
     let operator = Operator::start(config).await.map_err(|error| match error {
         StartError::NatsOptions(_) => Failure::Configuration(error.into()),
         StartError::Listen { .. } | StartError::Nats(_) => Failure::Running(error.into()),
@@ -90,12 +94,22 @@ async fn run(flags: Run) -> Result<ExitCode, Failure> {
     let stop = operator.stopper();
     tokio::select! {
         ended = operator.run() => {
+            traces.shutdown().await;
             let Err(lost) = ended else { return Ok(ExitCode::SUCCESS) };
             // Whoever lost the lease must not go on: it is started again, and waits. In the log, as all that went before.
             tracing::error!(error = %lost, "ending");
             Ok(ExitCode::FAILURE)
         }
         code = signals::second(heard, &stop) => Ok(ExitCode::from(code)),
+    }
+}
+
+/// This program, as traces tell of it.
+fn program(identity: &str) -> Program {
+    Program {
+        service: "hubbub-operator",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: identity.to_owned(),
     }
 }
 
@@ -118,5 +132,6 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
         room_namespaces,
         identity,
         leader_election,
+        traces: Traces::off(),
     })
 }

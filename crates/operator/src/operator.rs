@@ -13,6 +13,7 @@ use hubbub_api::{
     names::{DEFAULT_POOL, REPORT_WILDCARD},
 };
 use hubbub_nats::{NatsOptions, NatsOptionsError};
+use hubbub_telemetry::Traces;
 use kube::Client;
 use nats::connection::State;
 use tokio::net::TcpListener;
@@ -34,6 +35,7 @@ use crate::{
     reports::{Change, Hearing, Reports},
     room::{self, Memories, RoomKey},
     settings::Settings,
+    statement, traces,
 };
 
 /// Rooms and pools that are looked at side by side.
@@ -41,6 +43,9 @@ const WORKERS: usize = 8;
 
 /// How often time passes for reports, and a connection that is back is noticed.
 const TICK: Duration = Duration::from_millis(500);
+
+/// After so many of them rooms are counted for the metrics.
+const COUNT_ROOMS: u32 = 8;
 
 /// How often the connection to NATS is looked at for probes, metrics and the log.
 const NATS_TICK: Duration = Duration::from_millis(250);
@@ -75,6 +80,8 @@ pub struct Config {
     pub identity: String,
     /// Whether other replicas are to be reckoned with.
     pub leader_election: bool,
+    /// Whether looks are traced.
+    pub traces: Traces,
 }
 
 impl std::fmt::Debug for Config {
@@ -144,8 +151,9 @@ impl Operator {
         let trouble = Trouble::default();
         let nats = connection::connect(&config.nats, &trouble).await?;
 
-        let mut registry = hubbub_telemetry::registry("hubbub_operator");
+        let mut registry = hubbub_telemetry::registry("hubbub_operator", env!("CARGO_PKG_VERSION"));
         let events = Arc::new(OperatorEvents::register(&mut registry));
+        config.traces.register(&mut registry);
         let progress = Arc::new(Progress::default());
         let stop_admin = CancellationToken::new();
         let (router, stopped) =
@@ -222,8 +230,9 @@ impl Operator {
         self.events.leading(identity);
         self.progress.leads.store(true, Ordering::Release);
         let queue: Arc<Queue<Key>> = Arc::default();
-        let bucket =
-            Bucket::new(self.nats.clone(), self.fence.clone(), self.config.bucket_replicas);
+        let claims = Claims::new(namespace, instance);
+        let replicas = self.config.bucket_replicas;
+        let bucket = Bucket::new(self.nats.clone(), self.fence.clone(), replicas, claims.own());
         let bucket = Arc::new(bucket);
         let (published, again) = (Arc::clone(&bucket), Arc::clone(&queue));
         // Rooms that are gone since are only known by what they have left behind.
@@ -246,7 +255,7 @@ impl Operator {
             namespace: namespace.clone(),
             settings: self.config.settings.clone(),
             scale_down_window: self.config.scale_down_window,
-            claims: Claims::new(namespace, instance),
+            claims,
             client: DebugClient(fenced.clone()),
             cluster,
             bucket,
@@ -268,8 +277,12 @@ impl Operator {
                 context.queue.add(Key::Pool(DEFAULT_POOL.to_owned()));
                 context.cluster.pools().into_iter().for_each(|pool| context.queue.add(Key::Pool(pool)));
                 for _ in 0..WORKERS {
-                    tasks.spawn(worker(Arc::clone(&context), self.stop.clone()));
+                    let traces = self.config.traces.clone();
+                    tasks.spawn(worker(Arc::clone(&context), traces, self.stop.clone()));
                 }
+                let namespaces = self.config.room_namespaces.clone();
+                let stating = statement::follow(Arc::clone(&context), namespaces, self.stop.clone());
+                tasks.spawn(stating);
                 self.stop.cancelled().await;
             }
         }
@@ -307,7 +320,7 @@ async fn watch_nats(
 }
 
 /// Takes one key after the other.
-async fn worker(context: Arc<Context>, stop: CancellationToken) {
+async fn worker(context: Arc<Context>, traces: Traces, stop: CancellationToken) {
     loop {
         let key = tokio::select! {
             () = stop.cancelled() => return,
@@ -315,10 +328,18 @@ async fn worker(context: Arc<Context>, stop: CancellationToken) {
         };
         context.events.queued(context.queue.depth());
         let begun = Instant::now();
-        let done = match &key {
-            Key::Room(room) => room::reconcile(&context, room).await,
-            Key::Pool(pool) => Box::pin(pool::reconcile(&context, pool)).await,
+        // Boxed, because what it holds is large.
+        let look = Box::pin(async {
+            match &key {
+                Key::Room(room) => room::reconcile(&context, room).await,
+                Key::Pool(pool) => Box::pin(pool::reconcile(&context, pool)).await,
+            }
+        });
+        let generation = || match &key {
+            Key::Room(room) => context.cluster.room(room).metadata().and_then(|of| of.generation),
+            Key::Pool(_) => None,
         };
+        let done = traces::look(&traces, &key, generation, look).await;
         context.events.reconciled(&key, begun.elapsed(), done.as_ref().err());
         match done {
             Ok(again) => context.queue.done(&key, again),
@@ -336,7 +357,9 @@ async fn follow_bucket(context: Arc<Context>, stop: CancellationToken) {
             add_room(&context.queue, key);
         }
     };
-    context.bucket.run(changed, |cause| context.events.bucket_away(cause), stop).await;
+    let (away, lost) =
+        (|cause: &str| context.events.bucket_away(cause), || context.events.bucket_lost());
+    context.bucket.run(changed, away, lost, stop).await;
 }
 
 /// Asks for a look at the room of a policy's key.
@@ -356,6 +379,7 @@ async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: Cance
     let kind = |hearing: Hearing| std::mem::discriminant(&hearing);
     let mut hearing = kind(Hearing::Listening(Duration::ZERO));
     let mut connected = false;
+    let mut passed = 0;
     loop {
         let change = tokio::select! {
             () = stop.cancelled() => return,
@@ -363,7 +387,7 @@ async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: Cance
                 let Some(message) = message else { return };
                 match GatewayReport::from_json(&message.payload) {
                     Ok(report) => {
-                        context.events.heard();
+                        context.events.heard(&report);
                         context.reports.hear(report, Instant::now())
                     }
                     Err(error) => {
@@ -373,6 +397,11 @@ async fn follow_reports(context: Arc<Context>, client: nats::Client, stop: Cance
                 }
             }
             _ = ticks.tick() => {
+                if passed % COUNT_ROOMS == 0 {
+                    let (ready, others) = context.cluster.readiness();
+                    context.events.rooms(ready, others);
+                }
+                passed += 1;
                 let before = std::mem::replace(&mut connected, context.bucket.is_connected());
                 if connected && !before {
                     // What failed while it was away need not wait any longer.

@@ -240,6 +240,7 @@ mod tests {
             connections: BTreeMap::from([("demo/lobby".to_owned(), lobby)]),
             asks: None,
             answers: Vec::new(),
+            drain: None,
             time_unix_ms: None,
         }
     }

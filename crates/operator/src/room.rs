@@ -59,6 +59,8 @@ pub struct Memory {
     pub written: Option<(ChatRoomStatus, Option<String>)>,
     /// When that was.
     pub written_at: Option<Instant>,
+    /// The version of the object over which it was claimed, until what came of it is seen.
+    pub claimed: Option<String>,
     /// When its policy was put into the bucket last.
     pub published_at: Option<Instant>,
 }
@@ -93,8 +95,10 @@ pub async fn reconcile(
     }
     let operator = context.cluster.operator(key);
     if context.claims.are_others_now(context, operator.as_deref()).await {
-        context.events.left_to_other(key, &operator.unwrap_or_default(), &context.claims);
+        let operator = operator.unwrap_or_default();
+        context.events.left_to_other(key, &operator, &context.claims);
         context.rooms.forget(key);
+        take_back(context, key, &operator).await?;
         return Ok(Some(AGAIN));
     }
     let observed = Observed::of(context, key);
@@ -106,4 +110,18 @@ pub async fn reconcile(
         return Ok(None);
     };
     status.write(context).await
+}
+
+/// Takes out what this operator has published of a room that is another's by now, so that no gateway goes on serving it. Not from
+/// a bucket in which the other publishes too: there it is the other's.
+async fn take_back(context: &Context, key: &RoomKey, operator: &str) -> Result<(), ReconcileError> {
+    let bucket = &context.bucket;
+    let policy_key = key.policy_key();
+    let entry = bucket.entry(&policy_key);
+    if !entry.present || !bucket.is_read() || bucket.is_shared_with(operator) {
+        return Ok(());
+    }
+    bucket.remove(&policy_key, entry.revision).await.map_err(ReconcileError::Bucket)?;
+    context.events.wrote("policy");
+    Ok(())
 }

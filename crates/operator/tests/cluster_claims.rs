@@ -5,8 +5,9 @@
 
 mod support;
 
+use hubbub_nats::NatsOptions;
 use hubbub_operator::operator::Config;
-use hubbub_testkit::{Controllers, http};
+use hubbub_testkit::{Controllers, NatsServer, http};
 use support::{Place, is, run, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,5 +60,63 @@ async fn a_room_has_one_operator_until_that_one_is_gone() {
     until("its pool is there", async || !pool(&elsewhere).await.is_empty()).await;
     world.ready("lobby").await;
     drop(gateway);
+    second.stop().await;
+}
+
+/// Rooms that two operators find at the same moment.
+const ROOMS: usize = 30;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_two_operators_find_is_published_by_the_one_that_it_names() {
+    let mut world = Place::open(Controllers::Off).await;
+    let elsewhere = world.namespace("elsewhere").await;
+    let other_nats = NatsServer::start().await;
+    let elected = |config| Config { leader_election: true, ..config };
+    let first = run(elected(world.config(world.client.clone()))).await;
+    let second = run(elected(Config {
+        namespace: elsewhere.clone(),
+        identity: "two".to_owned(),
+        nats: NatsOptions::new(other_nats.url(), "operator"),
+        ..world.config(world.client.clone())
+    }))
+    .await;
+    for operator in [&first, &second] {
+        until("it has read its bucket", async || operator.events.writes("statement") > 0).await;
+    }
+    let names: Vec<String> = (0..ROOMS).map(|n| format!("race-{n}")).collect();
+    let made = names.iter().map(|name| world.room(name, "default"));
+    futures_util::future::join_all(made).await;
+    let first_name = format!("{}/hubbub", world.home);
+    let owned = async || {
+        let mut by_first = 0;
+        for name in &names {
+            let status = world.status_until(name, "it is told", |s| !s.conditions.is_empty()).await;
+            let is_first = status.operator.as_deref() == Some(&*first_name);
+            by_first += usize::from(is_first);
+            let at = [&world.nats, &other_nats];
+            let published = [
+                world.policy_at(at[0], name).await.is_some(),
+                world.policy_at(at[1], name).await.is_some(),
+            ];
+            assert_eq!(published, [is_first, !is_first], "{name}: {status:#?}");
+        }
+        by_first
+    };
+    let by_first = owned().await;
+    // Somebody gives them all to the second, as it would have taken them had the first been gone.
+    let second_name = format!("{elsewhere}/hubbub");
+    for name in &names {
+        let patch = serde_json::json!({"status": {"operator": second_name}});
+        let (parameters, patch) = (Default::default(), kube::api::Patch::Merge(patch));
+        world.rooms().patch_status(name, &parameters, &patch).await.unwrap();
+    }
+    for name in &names {
+        until("the second has published it, and the first not any more", async || {
+            world.policy_at(&other_nats, name).await.is_some() && world.policy(name).await.is_none()
+        })
+        .await;
+    }
+    assert!(by_first <= ROOMS);
+    first.stop().await;
     second.stop().await;
 }

@@ -178,6 +178,58 @@ async fn while_nats_is_away_rooms_are_told_to_be_unknown_and_changes_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_lost_everything_is_filled_again_and_no_member_is_sent_away() {
+    let mut world = World::start().await;
+    let operator = world.operator().await;
+    let gateway = world.gateway("first", "default").await;
+    let names = ["deleted", "lobby", "paused"];
+    for name in names {
+        world.room(name, "default").await;
+    }
+    for name in names {
+        world.ready(name).await;
+    }
+    world.patch_room("paused", support::pausing(Some("true"))).await;
+    world.status_until("paused", "it is paused", |s| is(s, "Paused", "True")).await;
+    let mut members = Vec::new();
+    for name in names {
+        let path = format!("/rooms/demo/{name}");
+        members.push(Member::join(gateway.listen(), &path, None).await.unwrap());
+    }
+    let mut deleted = true;
+    for loss in ["purged", "wiped"] {
+        let said = operator.events.writes("statement");
+        if loss == "purged" {
+            let context = nats::jetstream::new(world.nats.client().await);
+            let stream = context.get_stream(format!("KV_{BUCKET}")).await.unwrap();
+            stream.purge().await.unwrap();
+        } else {
+            world.nats.kill9_and_wipe();
+            if std::mem::take(&mut deleted) {
+                // Its policy is lost already, so that nothing of its end is written.
+                world.patch_room("deleted", json!({"metadata": {"finalizers": null}})).await;
+                world.delete_room("deleted").await;
+            }
+            world.nats.start_again().await;
+        }
+        until(&format!("the lobby is published again when all was {loss}"), async || {
+            operator.events.writes("statement") > said && world.policy("lobby").await.is_some()
+        })
+        .await;
+        world.ready("lobby").await;
+        for (name, member) in names.iter().zip(&members).skip(1) {
+            let text = format!("{loss} {name}");
+            member.send(&text).await;
+            member.hears(&text).await;
+            assert_eq!(member.close_code(), None, "{name} is served all the while");
+        }
+    }
+    assert_eq!(members[0].ended().await, Some(4404), "a room that was deleted meanwhile goes");
+    assert!(world.policy("deleted").await.is_none());
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_jetstream_rooms_are_told_why_they_wait() {
     let mut world = World::start().await;
     let config = NatsConfig { jetstream: JetStream::Off, ..NatsConfig::default() };

@@ -1,7 +1,7 @@
 //! The flags that say what is logged.
 
 use clap::{Args, ValueEnum};
-use hubbub_telemetry::{LogError, LogFormat};
+use hubbub_telemetry::{InitError, LogFormat, Program, Traces};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,7 +15,7 @@ enum Format {
 }
 
 /// What is logged, and how.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Telemetry")]
 pub struct LogFlags {
     /// What is logged: error, warn, info, debug, or by part, as warn,hubbub_gateway=debug
@@ -28,16 +28,16 @@ pub struct LogFlags {
 }
 
 impl LogFlags {
-    /// Begins to log.
+    /// Begins to log, and to trace if the environment names a collector.
     ///
     /// # Errors
-    /// When the filter is not understood.
-    pub fn init(&self) -> Result<(), LogError> {
+    /// When the filter, or a variable `OTEL_…`, is not understood.
+    pub fn init(&self, program: &Program) -> Result<Traces, InitError> {
         let format = match self.log_format {
             Format::Auto => LogFormat::Auto,
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
         };
-        hubbub_telemetry::init_logs(&self.log, format)
+        hubbub_telemetry::init(&self.log, format, program)
     }
 }

@@ -34,10 +34,23 @@ impl GatewayProcess {
     ///
     /// When it does not come to serve, with its log.
     pub async fn start<S: AsRef<OsStr>>(program: impl AsRef<Path>, arguments: &[S]) -> Self {
+        Self::start_with(program, arguments, &[]).await
+    }
+
+    /// The same with variables of the environment, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    ///
+    /// # Panics
+    ///
+    /// As [`GatewayProcess::start`].
+    pub async fn start_with<S: AsRef<OsStr>>(
+        program: impl AsRef<Path>,
+        arguments: &[S],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(program.as_ref());
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.args(["--log", "info,hubbub_gateway=debug", "--log-format", "json"]);
-        command.args(arguments);
+        command.args(arguments).envs(variables.iter().copied());
         Self::start_command(command).await
     }
 
@@ -47,8 +60,10 @@ impl GatewayProcess {
     ///
     /// When it does not come to serve, with its log.
     pub async fn start_command(mut command: Command) -> Self {
+        let given: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HUBBUB_") {
+            let known = ["HUBBUB_", "OTEL_"].iter().any(|p| name.to_string_lossy().starts_with(p));
+            if known && !given.contains(&name) {
                 command.env_remove(name);
             }
         }

@@ -1,6 +1,6 @@
 //! Bytes to an HTTP server and its answer back, with nothing corrected on the way.
 
-use std::net::SocketAddr;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -100,4 +100,17 @@ pub async fn post(server: SocketAddr, path: &str) -> Answer {
     let request_bytes =
         format!("POST {path} HTTP/1.1\r\nHost: {server}\r\ncontent-length: 0\r\n\r\n");
     request(server, request_bytes.as_bytes()).await
+}
+
+/// A text as it may stand in a query string.
+pub(crate) fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
 }

@@ -1,7 +1,7 @@
 //! What the tests of several crates share: a real `nats-server` under the test's control ([`NatsServer`]), certificates
 //! for it ([`Certificates`]), the real gateway program ([`GatewayProcess`]) and its rooms ([`RoomsFile`]), a WebSocket
 //! client that also misbehaves ([`Client`]), one that does not and lives in the background ([`Member`]), requests that
-//! are not as they should be ([`Handshake`]), a real Kubernetes control plane ([`ControlPlane`], or the user's own
+//! are not as they should be ([`Handshake`]), a real Jaeger ([`Jaeger`]) and Prometheus ([`Prometheus`]), a real Kubernetes control plane ([`ControlPlane`], or the user's own
 //! cluster by [`Cluster`]), and awaiting a condition ([`eventually`]).
 //!
 //! Everything here panics with the reason when it cannot do its work, as a test would. Nothing of it ships.
@@ -16,9 +16,11 @@ mod control_plane;
 mod gateway_process;
 mod handshake;
 pub mod http;
+mod jaeger;
 mod kubectl;
 mod member;
 mod nats_server;
+mod prometheus;
 mod rooms_file;
 
 pub use await_condition::{GIVE_UP, eventually, within};
@@ -29,7 +31,9 @@ pub use control_plane::{AuditEvent, ControlPlane, Controllers};
 pub use gateway_process::{GatewayProcess, raise_descriptors};
 pub use handshake::Handshake;
 pub use hubbub_websocket::Opcode;
+pub use jaeger::{Jaeger, JaegerApi, JaegerSpan};
 pub use kubectl::Kubectl;
 pub use member::Member;
 pub use nats_server::{Auth, JetStream, NatsConfig, NatsServer, Tls};
+pub use prometheus::{Prometheus, Sample, Target, prometheus_program};
 pub use rooms_file::{OPEN, RoomsFile, chat_room};

@@ -74,6 +74,8 @@ pub struct NatsConfig {
     pub tls: Tls,
     /// Whether it has JetStream.
     pub jetstream: JetStream,
+    /// Whether it has a WebSocket listener, without TLS.
+    pub websocket: bool,
 }
 
 /// A running server. Dropping it kills the process and removes its store.
@@ -84,6 +86,7 @@ pub struct NatsServer {
     process: Option<Child>,
     port: u16,
     monitoring: String,
+    websocket: Option<String>,
 }
 
 /// What the server writes into its ports file.
@@ -91,6 +94,8 @@ pub struct NatsServer {
 struct Ports {
     nats: Vec<String>,
     monitoring: Vec<String>,
+    #[serde(default)]
+    websocket: Vec<String>,
 }
 
 impl NatsServer {
@@ -110,8 +115,14 @@ impl NatsServer {
     /// When there is no `nats-server`, or it does not start.
     pub async fn start_with(config: NatsConfig) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the NATS server");
-        let mut server =
-            Self { config, directory, process: None, port: 0, monitoring: String::new() };
+        let mut server = Self {
+            config,
+            directory,
+            process: None,
+            port: 0,
+            monitoring: String::new(),
+            websocket: None,
+        };
         server.start_again().await;
         server
     }
@@ -120,6 +131,16 @@ impl NatsServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Where clients connect by WebSocket.
+    ///
+    /// # Panics
+    ///
+    /// When the server was configured without that.
+    #[must_use]
+    pub fn websocket_url(&self) -> &str {
+        self.websocket.as_deref().expect("a server with a WebSocket listener")
     }
 
     /// All subjects that the server's clients are subscribed to now, as its monitoring tells, sorted.
@@ -169,6 +190,20 @@ impl NatsServer {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a process of ours");
             process.wait().expect("a process of ours");
+        }
+    }
+
+    /// Ends the process and takes away what JetStream stored, as a restart without a volume does. Follow it with
+    /// [`start_again`](Self::start_again).
+    ///
+    /// # Panics
+    ///
+    /// When the store cannot be removed.
+    pub fn kill9_and_wipe(&mut self) {
+        self.kill9();
+        let store = self.directory.path().join("jetstream");
+        if store.exists() {
+            std::fs::remove_dir_all(store).expect("a store of ours");
         }
     }
 
@@ -229,7 +264,7 @@ impl NatsServer {
             ports.is_some()
         })
         .await;
-        (self.port, self.monitoring) = ports.expect("ports were read");
+        (self.port, self.monitoring, self.websocket) = ports.expect("ports were read");
     }
 
     /// Ends the process and starts it again.
@@ -255,6 +290,9 @@ impl NatsServer {
             text.write_fmt(line).expect("a string can be written");
             text.push('\n');
         };
+        if self.config.websocket {
+            line(format_args!("websocket {{ listen: \"127.0.0.1:-1\", no_tls: true }}"));
+        }
         if self.config.jetstream == JetStream::On {
             line(format_args!("jetstream {{ store_dir: \"{directory}/jetstream\" }}"));
         }
@@ -295,8 +333,9 @@ impl Drop for NatsServer {
     }
 }
 
-/// The port for clients and the address for monitoring in the file that the process writes, once it is whole.
-fn ports_file(directory: &Path, pid: u32) -> Option<(u16, String)> {
+/// The port for clients, the address for monitoring and the URL for WebSockets, if there is one, in the file that the
+/// process writes, once it is whole.
+fn ports_file(directory: &Path, pid: u32) -> Option<(u16, String, Option<String>)> {
     let suffix = format!("_{pid}.ports");
     let entry = std::fs::read_dir(directory)
         .ok()?
@@ -305,7 +344,8 @@ fn ports_file(directory: &Path, pid: u32) -> Option<(u16, String)> {
     let ports: Ports = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
     let port = ports.nats.first()?.rsplit(':').next()?.parse().ok()?;
     let monitoring = ports.monitoring.first()?.strip_prefix("http://")?.to_owned();
-    Some((port, monitoring))
+    let websocket = ports.websocket.first().map(|url| format!("{url}/"));
+    Some((port, monitoring, websocket))
 }
 
 /// The `nats-server` to run.

@@ -74,6 +74,26 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
+    /// Every one of them.
+    pub const ALL: [Self; 16] = [
+        Self::ReservedBits,
+        Self::ReservedOpcode,
+        Self::Unmasked,
+        Self::Masked,
+        Self::FragmentedControl,
+        Self::ControlTooLong,
+        Self::UnexpectedContinuation,
+        Self::UnfinishedMessage,
+        Self::LengthNotMinimal,
+        Self::LengthTooLarge,
+        Self::MessageTooBig,
+        Self::TooManyFragments,
+        Self::InvalidUtf8,
+        Self::TruncatedCloseCode,
+        Self::InvalidCloseCode,
+        Self::InvalidCloseReason,
+    ];
+
     /// The status code to close the connection with: 1002, 1007 or 1009 (section 7.4.1).
     pub const fn close_code(self) -> u16 {
         match self {
@@ -96,6 +116,7 @@ impl ProtocolError {
 
     /// A stable name for metrics and logs, such as `invalid_utf8`.
     pub const fn reason(self) -> &'static str {
+        // A new one belongs into `ALL` too.
         match self {
             Self::ReservedBits => "reserved_bits",
             Self::ReservedOpcode => "reserved_opcode",

@@ -63,6 +63,19 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// Everything that [`HandshakeError::reason`] can say.
+    pub const REASONS: [&'static str; 9] = [
+        "not_upgrade",
+        "bad_method",
+        "http_version",
+        "missing_header",
+        "duplicate_header",
+        "unsupported_version",
+        "bad_host",
+        "bad_key",
+        "has_body",
+    ];
+
     /// The status of the answer: 405 for another method, 426 for another version of the
     /// protocol, 400 for all else.
     pub const fn status(self) -> StatusCode {
@@ -101,6 +114,7 @@ impl HandshakeError {
 
     /// A stable name for metrics and logs, such as `bad_key`.
     pub const fn reason(self) -> &'static str {
+        // A new one belongs into `REASONS` too.
         match self {
             Self::NotUpgrade => "not_upgrade",
             Self::BadMethod => "bad_method",

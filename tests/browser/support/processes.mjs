@@ -69,6 +69,7 @@ export class Site {
     });
     gateway.port = Number(listen.split(":").pop());
     gateway.origin = `http://${HOST}:${gateway.port}`;
+    gateway.admin = `http://${admin}`;
     gateway.ready = async () => (await status(`http://${admin}/readyz`)) === 200;
     await until("a gateway is ready", () => gateway.ready());
     return gateway;

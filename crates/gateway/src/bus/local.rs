@@ -1,8 +1,12 @@
 //! The in-process bus: a message goes straight to the members of this gateway. Nothing can be away or lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use hubbub_telemetry::SpanRef;
 use hubbub_websocket::Kind;
 
 use super::{Bus, BusState, PublishError, Sink};
@@ -28,11 +32,17 @@ impl LocalBus {
 }
 
 impl Bus for LocalBus {
-    fn publish(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) -> Result<(), PublishError> {
+    fn publish(
+        &self,
+        room: &Arc<Room>,
+        kind: Kind,
+        payload: &[u8],
+        span: Option<SpanRef>,
+    ) -> Result<(), PublishError> {
         if !self.sink.has_room_for(room) {
             return Err(PublishError::Full);
         }
-        self.sink.deliver(room, kind, payload);
+        self.sink.deliver(room, kind, payload, span, Instant::now());
         Ok(())
     }
 
@@ -48,5 +58,9 @@ impl Bus for LocalBus {
 
     fn state(&self) -> BusState {
         BusState::Connected
+    }
+
+    fn system(&self) -> &'static str {
+        "hubbub"
     }
 }

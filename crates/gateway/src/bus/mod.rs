@@ -4,9 +4,13 @@
 //! included, and messages of one publisher arrive in the order published. It does not promise delivery across an
 //! outage; what it knows to be lost it counts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
+use hubbub_telemetry::SpanRef;
 use hubbub_websocket::Kind;
 
 use crate::room::Room;
@@ -28,6 +32,18 @@ pub enum PublishError {
     TooLarge(usize),
 }
 
+impl PublishError {
+    /// A stable name, for traces.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Full => "bus_full",
+            Self::Away => "bus_away",
+            Self::TooLarge(_) => "too_large_for_bus",
+        }
+    }
+}
+
 /// Whether the bus works, for readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusState {
@@ -41,8 +57,26 @@ pub enum BusState {
 
 /// Where a bus hands over what arrives.
 pub trait Sink: Send + Sync + 'static {
-    /// Hands a message to the room's members on this gateway, never waiting.
-    fn deliver(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]);
+    /// Hands a message to the room's members on this gateway, never waiting. `published` is the span of its
+    /// publishing, if the message is traced; `arrived` is when it came here.
+    fn deliver(
+        &self,
+        room: &Arc<Room>,
+        kind: Kind,
+        payload: &[u8],
+        published: Option<SpanRef>,
+        arrived: Instant,
+    );
+
+    /// Tells that a message came for the room and was not delivered, for a reason of a closed set.
+    fn dropped(
+        &self,
+        _room: &Arc<Room>,
+        _bytes: usize,
+        _published: Option<SpanRef>,
+        _reason: &'static str,
+    ) {
+    }
 
     /// Whether the members' shards keep up with this room; when not, the bus should hold back.
     fn has_room_for(&self, room: &Arc<Room>) -> bool;
@@ -53,12 +87,19 @@ pub trait Sink: Send + Sync + 'static {
 
 /// Carries messages. Every method may be called from any thread.
 pub trait Bus: Send + Sync + 'static {
-    /// Takes a message without ever blocking: it is called on the threads that write to sockets.
+    /// Takes a message without ever blocking: it is called on the threads that write to sockets. `span` is that of the
+    /// publishing, if the message is traced: it arrives with the message.
     ///
     /// # Errors
     ///
     /// [`PublishError`]; after `Full` the caller offers the same message again.
-    fn publish(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) -> Result<(), PublishError>;
+    fn publish(
+        &self,
+        room: &Arc<Room>,
+        kind: Kind,
+        payload: &[u8],
+        span: Option<SpanRef>,
+    ) -> Result<(), PublishError>;
 
     /// Called when a member is about to enter, after its place was reserved. Resolves when all that is published
     /// from now on arrives here; at once when the room is joined already, and also when the bus is away (then it
@@ -75,4 +116,7 @@ pub trait Bus: Send + Sync + 'static {
 
     /// The state right now.
     fn state(&self) -> BusState;
+
+    /// What traces call it.
+    fn system(&self) -> &'static str;
 }

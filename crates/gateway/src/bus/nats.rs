@@ -16,6 +16,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
+use hubbub_telemetry::SpanRef;
 use hubbub_websocket::Kind;
 use nats::{Client, HeaderMap, client::PublishErrorKind, connection::State};
 use tokio::{
@@ -177,8 +178,21 @@ impl NatsBus {
     }
 }
 
+/// The span, if there is one and its header fits.
+fn affordable(client: &Client, span: Option<SpanRef>, bytes: usize) -> Option<SpanRef> {
+    let span = span?;
+    let most = client.try_server_info().map_or(0, |info| info.max_payload);
+    wire::affordable(Some(span), bytes, most)
+}
+
 impl Bus for NatsBus {
-    fn publish(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) -> Result<(), PublishError> {
+    fn publish(
+        &self,
+        room: &Arc<Room>,
+        kind: Kind,
+        payload: &[u8],
+        span: Option<SpanRef>,
+    ) -> Result<(), PublishError> {
         let (index, connection) = self.connection(room);
         let client = &connection.client;
         let state = client.connection_state();
@@ -188,7 +202,7 @@ impl Bus for NatsBus {
         }
         if self.hold.is_closed()
             && let Some(info) = client.try_server_info()
-            && payload.len() > info.max_payload
+            && wire::size(kind, payload) > info.max_payload
         {
             return Err(self.too_large(info.max_payload));
         }
@@ -196,18 +210,22 @@ impl Bus for NatsBus {
             return Err(self.no_room());
         };
         let subject = room.subject().clone();
-        let message = Outgoing { connection: index, subject, kind, payload };
-        let Outgoing { subject, payload, .. } = match self.hold.offer(message) {
+        let message = Outgoing { connection: index, subject, kind, payload, span };
+        let Outgoing { subject, payload, span, .. } = match self.hold.offer(message) {
             Offered::Open(message) => message,
             Offered::Held => return Ok(()),
             Offered::Full => return Err(self.no_room()),
         };
         // Polled once: it is ready unless the client's queue is full. Unconstrained, because a tokio task that has
         // used up its turn would otherwise be told so as well.
-        let taken = match kind {
-            Kind::Text => unconstrained(client.publish(subject, payload)).now_or_never(),
-            Kind::Binary => {
-                let headers = self.binary.clone();
+        let headers = match (kind, affordable(client, span, payload.len())) {
+            (Kind::Text, None) => None,
+            (Kind::Binary, None) => Some(self.binary.clone()),
+            (kind, traced) => wire::headers(kind, traced),
+        };
+        let taken = match headers {
+            None => unconstrained(client.publish(subject, payload)).now_or_never(),
+            Some(headers) => {
                 unconstrained(client.publish_with_headers(subject, headers, payload)).now_or_never()
             }
         };
@@ -264,5 +282,9 @@ impl Bus for NatsBus {
 
     fn state(&self) -> BusState {
         self.link.state()
+    }
+
+    fn system(&self) -> &'static str {
+        "nats"
     }
 }

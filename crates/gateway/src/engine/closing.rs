@@ -37,6 +37,7 @@ impl Shard {
                 return;
             }
         }
+        self.tell_eviction(key, ending);
         self.leave_room(key);
         let code = ending.code().unwrap_or(1000);
         let frame = close_frame(code, &ending.sentence());
@@ -67,6 +68,14 @@ impl Shard {
         member.close_at = self.now + patience;
         self.on_writable(key);
         self.arm(key);
+    }
+
+    /// Tells what waited for a member that is about to be cut.
+    pub(super) fn tell_eviction(&self, key: u32, ending: Ending) {
+        let Some(member) = self.members.get(key as usize) else { return };
+        let waits = member.outbox.as_ref();
+        let waits = waits.map_or((0, 0), |outbox| (outbox.messages(), outbox.message_bytes()));
+        self.shared.events.evicting(ending, waits.0, waits.1);
     }
 
     /// The peer's close frame came.

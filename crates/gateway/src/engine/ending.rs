@@ -46,6 +46,30 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// One of each kind; what goes with it means nothing.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let others = [
+            Self::PeerClosed(None),
+            Self::PeerGone,
+            Self::SocketFailed(io::ErrorKind::Other),
+            Self::TooLargeForRoom(0),
+            Self::TooLargeForBus(0),
+            Self::ControlFlood,
+            Self::MessageTimeout,
+            Self::QueueFull,
+            Self::WriteTimeout,
+            Self::PongTimeout,
+            Self::OriginRevoked,
+            Self::RoomGone,
+            Self::OtherPool,
+            Self::Drained,
+            Self::Cut,
+            Self::NeverEntered,
+            Self::Fault,
+        ];
+        ProtocolError::ALL.into_iter().map(Self::Protocol).chain(others)
+    }
+
     /// The ending of a connection whose socket failed so: a peer that went away shows as a reset, too.
     pub(super) fn of_socket(kind: io::ErrorKind) -> Self {
         match kind {
@@ -65,6 +89,7 @@ impl Ending {
     /// A stable name, for logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
+        // A new one belongs into `all` too.
         match self {
             Self::PeerClosed(_) => "peer_closed",
             Self::PeerGone => "peer_gone",
@@ -162,6 +187,12 @@ impl Ending {
             self,
             Self::PeerClosed(_) | Self::PeerGone | Self::SocketFailed(_) | Self::NeverEntered
         )
+    }
+
+    /// Whether this gateway failed the member.
+    #[must_use]
+    pub fn is_our_fault(self) -> bool {
+        matches!(self, Self::Fault | Self::Cut)
     }
 
     /// What still waits for the member is worth nothing to it, or is what must be given up.

@@ -12,9 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::{ConnectionId, Entrant};
+use super::{ConnectionId, Entrant, Found, Trip};
 use crate::room::Room;
 
 /// Weight from which publishers hold back: enough for half a second of 10,000 messages of 1 kB a second, little
@@ -28,13 +28,15 @@ const MESSAGE_WEIGHT: usize = 128;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Write this frame to the room's members.
-    Deliver { room: u64, frame: Bytes },
+    Deliver { room: u64, frame: Bytes, trip: Trip },
     /// Hold a place for a connection whose handshake is being answered, and keep what arrives for it.
     Reserve(Box<Entrant>),
     /// The handshake was answered: here is the socket, and what the client sent with it.
     Attach { connection: ConnectionId, socket: TcpStream, sent: Bytes },
     /// The handshake failed after all.
     Cancel(ConnectionId),
+    /// Tell of this connection, if it is here.
+    Find { connection: ConnectionId, answer: oneshot::Sender<Option<Found>> },
     /// Look at the members of this room again.
     PolicyChanged(Arc<Room>),
     /// Close the members of this room.
@@ -85,6 +87,14 @@ impl Inbox {
     /// every handshake a wake-up.
     pub(super) fn push_for_later(&self, command: Command) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+    }
+
+    /// Wakes the shard if something was pushed for later and it sleeps.
+    pub(super) fn wake(&self) {
+        let waits = !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if waits && !self.awake.swap(true, Ordering::SeqCst) {
+            self.pushed.notify_one();
+        }
     }
 
     /// Takes everything, giving `into` (empty) in exchange.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use hubbub_api::Origin;
+use hubbub_telemetry::{OpenSpan, SpanRef};
 use hubbub_websocket::{Decoder, Kind, Role};
 use mio::net::TcpStream;
 
@@ -36,7 +37,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Stall {
     /// A message that the bus did not take.
-    pub(super) message: Option<(Kind, Vec<u8>)>,
+    pub(super) message: Option<Untaken>,
     /// What follows it, not decoded yet.
     pub(super) rest: Vec<u8>,
     /// When to go on.
@@ -45,12 +46,25 @@ pub(super) struct Stall {
     pub(super) since: u64,
 }
 
+/// A message that the bus did not take yet.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    pub(super) kind: Kind,
+    pub(super) payload: Vec<u8>,
+    /// The span of its publishing, if it is traced.
+    pub(super) span: OpenSpan,
+}
+
 /// See the module. Times are milliseconds of the shard's clock.
 #[derive(Debug)]
 pub(super) struct Member {
     /// None until the handshake is answered.
     pub(super) socket: Option<TcpStream>,
+    /// Whether the shard is told when the socket takes bytes again: from the first time on that it did not take all.
+    pub(super) watches_writes: bool,
     pub(super) connection: ConnectionId,
+    /// The span of its handshake, if that is kept.
+    pub(super) handshake: Option<SpanRef>,
     pub(super) peer: SocketAddr,
     pub(super) origin: Option<Arc<Origin>>,
     /// Key of the shard's room.
@@ -95,13 +109,14 @@ impl Member {
         let limits = &policy.declared().limits;
         Self {
             socket: None,
+            watches_writes: false,
             connection: entrant.connection,
-            peer: entrant.peer,
+            handshake: entrant.arrival.handshake,
+            peer: entrant.arrival.peer,
             origin: entrant.origin.take().map(Arc::new),
             room,
             place: NO_PLACE,
-            // Truncated on purpose: it only has to differ from the last few owners of the key.
-            generation: (entrant.connection.0 & u64::from(u32::MAX)) as u32,
+            generation: entrant.generation,
             state: State::Open,
             decoder: Decoder::new(Role::Server),
             outbox: None,

@@ -10,13 +10,14 @@
 //! arrives from then on waits for the socket.
 
 use std::{
+    collections::HashSet,
     fmt, io,
     net::{SocketAddr, TcpStream},
     num::NonZeroUsize,
     panic::resume_unwind,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -26,10 +27,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use hubbub_api::{Origin, RoomName};
+use hubbub_telemetry::{OpenSpan, SpanRef};
 use hubbub_websocket::{Kind, frame};
 use tokio::{
     runtime::{Builder, Handle},
-    sync::Notify,
+    sync::{Notify, oneshot},
 };
 
 use crate::{
@@ -40,6 +42,8 @@ use crate::{
 
 mod bucket;
 mod closing;
+mod connection_id;
+mod delivery;
 mod ending;
 mod inbox;
 mod member;
@@ -51,6 +55,9 @@ mod waiting;
 mod wheel;
 mod writing;
 
+pub use connection_id::{ConnectionId, MalformedConnectionId};
+pub(crate) use delivery::Delivery;
+use delivery::Trip;
 pub use ending::Ending;
 use inbox::{Command, Inbox};
 pub use member::Traffic;
@@ -60,14 +67,15 @@ use shard::Shard;
 /// wakes one thread; writing to 128 sockets takes that thread a third of a millisecond.
 const HOME_MEMBERS: u32 = 128;
 
-/// A connection, unique in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(u64);
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
-    }
+/// Who comes to the door.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// From where.
+    pub peer: SocketAddr,
+    /// The connection's id, if the client names one.
+    pub connection: Option<ConnectionId>,
+    /// The span of its handshake, if that is kept.
+    pub handshake: Option<SpanRef>,
 }
 
 /// Who is about to enter a room.
@@ -76,7 +84,25 @@ pub(crate) struct Entrant {
     connection: ConnectionId,
     room: Arc<Room>,
     origin: Option<Origin>,
-    peer: SocketAddr,
+    arrival: Arrival,
+    generation: u32,
+}
+
+/// A connection as it is now.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its room.
+    pub room: RoomName,
+    /// From where it came.
+    pub peer: SocketAddr,
+    /// How long ago its handshake was answered; none while that is being done.
+    pub open: Option<Duration>,
+    /// Whether it is being closed.
+    pub closing: bool,
+    /// What went over it.
+    pub traffic: Traffic,
+    /// Messages that wait because its socket is full.
+    pub waiting: usize,
 }
 
 /// A connection that ended.
@@ -91,6 +117,8 @@ pub(crate) struct End<'a> {
     pub(crate) traffic: Traffic,
     /// Whether the handshake had been answered.
     pub(crate) entered: bool,
+    /// The span of its handshake, if that was kept.
+    pub(crate) handshake: Option<SpanRef>,
 }
 
 /// How many connections there are, and who waits for the last of them to end.
@@ -118,7 +146,30 @@ pub(crate) struct Shared {
     pool: String,
     bus: OnceLock<Arc<dyn Bus>>,
     population: Population,
+    /// Names of the connections that there are, so that no two have the same.
+    names: Mutex<HashSet<ConnectionId>>,
     events: EngineEvents,
+}
+
+impl Shared {
+    /// A name that no other connection has: the one that is wanted, or another.
+    fn name(&self, wanted: Option<ConnectionId>) -> ConnectionId {
+        let mut names = self.names();
+        let mut name = wanted.unwrap_or_else(ConnectionId::random);
+        while !names.insert(name) {
+            name = ConnectionId::random();
+        }
+        name
+    }
+
+    /// What the bus is called in traces.
+    fn bus_system(&self) -> &'static str {
+        self.bus.get().map_or("hubbub", |bus| bus.system())
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashSet<ConnectionId>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -134,7 +185,7 @@ pub struct Engine {
     runtimes: Vec<Handle>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
-    next: AtomicU64,
+    next: AtomicU32,
 }
 
 impl Engine {
@@ -153,6 +204,7 @@ impl Engine {
             pool: pool.into(),
             bus: OnceLock::new(),
             population: Population::default(),
+            names: Mutex::default(),
             events,
         });
         let mut inboxes = Vec::with_capacity(shards.get());
@@ -174,7 +226,7 @@ impl Engine {
             runtimes,
             threads: Mutex::new(threads),
             shared,
-            next: AtomicU64::new(1),
+            next: AtomicU32::new(1),
         }))
     }
 
@@ -204,19 +256,41 @@ impl Engine {
 
     /// Takes a place in a shard for a member whose place in the room is reserved already
     /// ([`Room::reserve`]). From now on the room's messages are kept for it.
-    pub fn reserve(&self, room: &Arc<Room>, origin: Option<Origin>, peer: SocketAddr) -> Ticket {
+    pub fn reserve(&self, room: &Arc<Room>, origin: Option<Origin>, arrival: Arrival) -> Ticket {
         let shard = place(room);
         room.by_shard()[shard].fetch_add(1, Ordering::AcqRel);
         self.shared.population.connections.fetch_add(1, Ordering::AcqRel);
-        let connection = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
+        let connection = self.shared.name(arrival.connection);
         let inbox = Arc::clone(&self.inboxes[shard]);
         inbox.push_for_later(Command::Reserve(Box::new(Entrant {
             connection,
             room: Arc::clone(room),
             origin,
-            peer,
+            arrival,
+            generation: self.next.fetch_add(1, Ordering::Relaxed),
         })));
         Ticket { connection, inbox: Some(inbox) }
+    }
+
+    /// Sees to it that all shards learn of those who came in by [`Ticket::enter_soon`].
+    pub fn wake(&self) {
+        self.inboxes.iter().for_each(|inbox| inbox.wake());
+    }
+
+    /// The connection of that name as it is now, if there is one here.
+    pub async fn find(&self, connection: ConnectionId) -> Option<Found> {
+        if !self.shared.names().contains(&connection) {
+            return None;
+        }
+        for inbox in &self.inboxes {
+            let (answer, answered) = oneshot::channel();
+            inbox.push(Command::Find { connection, answer });
+            // A shard that has ended has no members.
+            if let Ok(Some(found)) = answered.await {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// Begins to close all members with 1012, evenly over `window`; who enters later is closed soon after.
@@ -322,11 +396,42 @@ fn place(room: &Room) -> usize {
 }
 
 impl Sink for Engine {
-    fn deliver(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) {
+    fn deliver(
+        &self,
+        room: &Arc<Room>,
+        kind: Kind,
+        payload: &[u8],
+        published: Option<SpanRef>,
+        arrived: Instant,
+    ) {
         room.count_message();
+        let events = &self.shared.events;
+        let span = published.and_then(|published| {
+            events.message_arrived(room, self.shared.bus_system(), payload.len(), published)
+        });
+        let trip = if span.is_none() && self.reached(room).nth(1).is_none() {
+            Trip::Short(arrived)
+        } else {
+            let span = span.unwrap_or_else(OpenSpan::none);
+            Trip::Shared(Arc::new(Delivery::new(arrived, span, events.fan_out().clone())))
+        };
         let frame = frame(kind.into(), payload);
         for inbox in self.reached(room) {
-            inbox.push(Command::Deliver { room: room.id(), frame: frame.clone() });
+            let (frame, trip) = (frame.clone(), trip.clone());
+            inbox.push(Command::Deliver { room: room.id(), frame, trip });
+        }
+    }
+
+    fn dropped(
+        &self,
+        room: &Arc<Room>,
+        bytes: usize,
+        published: Option<SpanRef>,
+        reason: &'static str,
+    ) {
+        if let Some(published) = published {
+            let system = self.shared.bus_system();
+            self.shared.events.message_dropped(room, system, bytes, published, reason);
         }
     }
 
@@ -378,6 +483,13 @@ impl Ticket {
     pub fn enter(mut self, socket: TcpStream, sent: Bytes) {
         if let Some(inbox) = self.inbox.take() {
             inbox.push(Command::Attach { connection: self.connection, socket, sent });
+        }
+    }
+
+    /// The same, but the shard may sleep on until [`Engine::wake`] is called, for all that came in together.
+    pub fn enter_soon(mut self, socket: TcpStream, sent: Bytes) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.push_for_later(Command::Attach { connection: self.connection, socket, sent });
         }
     }
 }

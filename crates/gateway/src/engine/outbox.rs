@@ -28,11 +28,13 @@ impl Chunk {
     }
 
     /// Joins frames into one chunk; a single one is not copied.
-    pub(super) fn join(frames: &[Bytes]) -> Self {
-        if let [only] = frames {
+    pub(super) fn join<'a>(frames: impl ExactSizeIterator<Item = &'a Bytes> + Clone) -> Self {
+        if frames.len() == 1
+            && let Some(only) = frames.clone().next()
+        {
             return Self { bytes: only.clone(), ends: None, counted: true };
         }
-        let mut bytes = Vec::with_capacity(frames.iter().map(Bytes::len).sum());
+        let mut bytes = Vec::with_capacity(frames.clone().map(Bytes::len).sum());
         let mut ends = Vec::with_capacity(frames.len());
         for frame in frames {
             bytes.extend_from_slice(frame);
@@ -265,7 +267,7 @@ mod tests {
     fn joined(frames: &[&'static str]) -> Chunk {
         let frames: Vec<Bytes> =
             frames.iter().map(|frame| Bytes::from_static(frame.as_bytes())).collect();
-        Chunk::join(&frames)
+        Chunk::join(frames.iter())
     }
 
     #[test]

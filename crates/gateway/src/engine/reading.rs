@@ -6,11 +6,12 @@
 use std::io::{self, Read as _};
 
 use hubbub_api::RoomLimits;
+use hubbub_telemetry::OpenSpan;
 use hubbub_websocket::{Decoder, Event, Kind, Limits, Opcode, Role, frame};
 
 use super::{
     Ending,
-    member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, NEVER, Stall, State},
+    member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, NEVER, Stall, State, Untaken},
     shard::Shard,
 };
 use crate::bus::PublishError;
@@ -40,7 +41,7 @@ enum Next {
         until: u64,
     },
     /// The message was not taken: keep it, and come back.
-    Keep(Kind),
+    Keep(Kind, OpenSpan),
     /// The member needs nothing more from its bytes.
     Stop,
 }
@@ -111,10 +112,11 @@ impl Shard {
             finished_message |= matches!(event, Event::Message { .. });
             match self.deal_with(key, event) {
                 Next::Continue => {}
-                Next::Keep(kind) => {
+                Next::Keep(kind, span) => {
                     let Event::Message { payload, .. } = event else { break Next::Continue };
-                    self.stall(key, Some((kind, payload.to_vec())), self.now + BUS_RETRY);
-                    break Next::Keep(kind);
+                    let untaken = Untaken { kind, payload: payload.to_vec(), span };
+                    self.stall(key, Some(untaken), self.now + BUS_RETRY);
+                    break Next::Continue;
                 }
                 other => break other,
             }
@@ -125,7 +127,7 @@ impl Shard {
         match next {
             Next::Stop => return,
             Next::Wait { until } => self.stall(key, None, until),
-            Next::Keep(_) | Next::Continue => {}
+            Next::Keep(..) | Next::Continue => {}
         }
         let Some(member) = self.members.get_mut(key as usize) else { return };
         if let Some(stall) = &mut member.stall {
@@ -176,9 +178,10 @@ impl Shard {
         if !accepted {
             return Next::Continue;
         }
-        match self.publish(key, kind, payload) {
+        let span = self.begin_publishing(key, payload.len());
+        match self.publish(key, kind, payload, &span) {
             Ok(()) => {}
-            Err(PublishError::Full) => return Next::Keep(kind),
+            Err(PublishError::Full) => return Next::Keep(kind, span),
             Err(PublishError::Away) => {} // counted by the bus
             Err(PublishError::TooLarge(limit)) => {
                 self.close(key, Ending::TooLargeForBus(limit));
@@ -188,11 +191,32 @@ impl Shard {
         self.spend(key)
     }
 
-    fn publish(&mut self, key: u32, kind: Kind, payload: &[u8]) -> Result<(), PublishError> {
+    /// Decides whether the message is traced, before anything is made for it.
+    fn begin_publishing(&self, key: u32, bytes: usize) -> OpenSpan {
+        let events = &self.shared.events;
+        if !events.samples_message() {
+            return OpenSpan::none();
+        }
+        let member = &self.members[key as usize];
+        let room = &self.rooms[member.room as usize].room;
+        let (connection, handshake) = (member.connection, member.handshake);
+        events.publishing(room, self.shared.bus_system(), bytes, connection, handshake)
+    }
+
+    fn publish(
+        &mut self,
+        key: u32,
+        kind: Kind,
+        payload: &[u8],
+        span: &OpenSpan,
+    ) -> Result<(), PublishError> {
         let member = &mut self.members[key as usize];
         let room = &self.rooms[member.room as usize].room;
         let Some(bus) = self.shared.bus.get() else { return Err(PublishError::Away) };
-        let taken = bus.publish(room, kind, payload);
+        let taken = bus.publish(room, kind, payload, span.context());
+        if let Err(error @ (PublishError::Away | PublishError::TooLarge(_))) = taken {
+            span.fail(error.label());
+        }
         if taken != Err(PublishError::Full) {
             member.traffic.messages_in += 1;
             member.traffic.bytes_in += payload.len() as u64;
@@ -231,7 +255,7 @@ impl Shard {
         allowed
     }
 
-    fn stall(&mut self, key: u32, message: Option<(Kind, Vec<u8>)>, resume_at: u64) {
+    fn stall(&mut self, key: u32, message: Option<Untaken>, resume_at: u64) {
         let Some(member) = self.members.get_mut(key as usize) else { return };
         member.stall =
             Some(Box::new(Stall { message, rest: Vec::new(), resume_at, since: self.now }));
@@ -241,15 +265,18 @@ impl Shard {
     pub(super) fn resume(&mut self, key: u32) {
         let Some(member) = self.members.get_mut(key as usize) else { return };
         let Some(mut stall) = member.stall.take() else { return };
-        if let Some((kind, payload)) = stall.message.take() {
-            match self.publish(key, kind, &payload) {
+        if let Some(untaken) = stall.message.take() {
+            match self.publish(key, untaken.kind, &untaken.payload, &untaken.span) {
                 Err(PublishError::Full) if self.now < stall.since + BUS_PATIENCE => {
-                    stall.message = Some((kind, payload));
+                    stall.message = Some(untaken);
                     stall.resume_at = self.now + BUS_RETRY;
                     self.members[key as usize].stall = Some(stall);
                     return self.arm(key);
                 }
-                Err(PublishError::Full) => self.shared.events.message_given_up(),
+                Err(error @ PublishError::Full) => {
+                    untaken.span.fail(error.label());
+                    self.shared.events.message_given_up();
+                }
                 Err(PublishError::TooLarge(limit)) => {
                     return self.close(key, Ending::TooLargeForBus(limit));
                 }

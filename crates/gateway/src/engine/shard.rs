@@ -1,7 +1,8 @@
 //! One shard: a thread, its epoll loop, the members whose sockets it owns, and the rooms they are in.
 //!
-//! Each round takes the sockets' events, then what other threads sent, then the timers that are due. Nothing in it
-//! blocks. A fault while one member is served ends that member, not the shard.
+//! Each round takes what other threads sent, then the sockets' events, then what came of those, then the timers that are
+//! due: so a policy that was said to be in force before a member sent something is in force when that is read. Nothing
+//! in it blocks. A fault while one member is served ends that member, not the shard.
 //!
 //! Between rounds the thread belongs to its tokio runtime: see [`waiting`](super::waiting).
 
@@ -10,6 +11,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use slab::Slab;
 use tokio::{io::unix::AsyncFd, runtime::Runtime};
 
 use super::{
-    ConnectionId, Ending, Entrant, Shared,
+    ConnectionId, Ending, Entrant, Found, Shared, Trip,
     inbox::{Command, Inbox},
     member::{Member, NO_PLACE, State},
     waiting::watched,
@@ -40,10 +42,17 @@ pub(super) struct LocalRoom {
     pub(super) members: Vec<u32>,
     /// Members with this room's key, those that are closing included.
     pub(super) references: u32,
-    /// Frames that are still to be written.
-    pub(super) pending: Vec<Bytes>,
+    /// Messages that are still to be written.
+    pub(super) pending: Vec<Pending>,
     /// When they may be written at the earliest: see [`pace`](super::writing::pace).
     pub(super) write_at: u64,
+}
+
+/// A message that is to be written to a room's members.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) frame: Bytes,
+    pub(super) trip: Trip,
 }
 
 /// The members to be sent away in a drain.
@@ -126,6 +135,7 @@ impl Shard {
         while !self.stopped {
             self.wait(&mut events).await;
             self.now = self.clock();
+            self.obey_all(&mut commands);
             for event in &events {
                 let key = event.token().0 as u32;
                 let gone = event.is_read_closed() || event.is_error();
@@ -146,10 +156,7 @@ impl Shard {
                     self.guarded(key, |shard| shard.on_readable(key, true));
                 }
             }
-            self.inbox.take(&mut commands);
-            for command in commands.drain(..) {
-                self.survive(|shard| shard.obey(command));
-            }
+            self.obey_all(&mut commands);
             self.survive(Self::write_pending);
             self.wheel.advance(self.now, &mut due);
             for entry in due.drain(..) {
@@ -198,15 +205,27 @@ impl Shard {
         self.members.get(key as usize).is_some_and(|member| member.generation == generation)
     }
 
+    /// Does all that other threads, and the bus, have asked for. `commands` is empty, before and after.
+    fn obey_all(&mut self, commands: &mut Vec<Command>) {
+        self.inbox.take(commands);
+        for command in commands.drain(..) {
+            self.survive(|shard| shard.obey(command));
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Deliver { room, frame } => self.take_in(room, frame),
+            Command::Deliver { room, frame, trip } => self.take_in(room, Pending { frame, trip }),
             Command::Reserve(entrant) => self.reserve(*entrant),
             Command::Attach { connection, socket, sent } => self.attach(connection, socket, &sent),
             Command::Cancel(connection) => {
                 if let Some(key) = self.reserved.remove(&connection) {
                     self.remove(key, Ending::NeverEntered);
                 }
+            }
+            Command::Find { connection, answer } => {
+                // Who asked may have gone.
+                let _ = answer.send(self.find(connection));
             }
             Command::PolicyChanged(room) => self.policy_changed(&room),
             Command::RoomGone(room) => {
@@ -223,16 +242,30 @@ impl Shard {
         }
     }
 
-    fn take_in(&mut self, room: u64, frame: Bytes) {
+    fn take_in(&mut self, room: u64, message: Pending) {
         let Some(key) = self.rooms_by_id.get(&room).copied() else {
-            self.inbox.delivered(&frame);
+            self.inbox.delivered(&message.frame);
             return;
         };
         let room = &mut self.rooms[key as usize];
         if room.pending.is_empty() {
             self.dirty.push(key);
         }
-        room.pending.push(frame);
+        room.pending.push(message);
+    }
+
+    fn find(&self, connection: ConnectionId) -> Option<Found> {
+        let (_, member) =
+            self.members.iter().find(|(_, member)| member.connection == connection)?;
+        let open = self.now.saturating_sub(member.entered);
+        Some(Found {
+            room: self.rooms[member.room as usize].room.name().clone(),
+            peer: member.peer,
+            open: member.socket.as_ref().map(|_| Duration::from_millis(open)),
+            closing: member.state != State::Open,
+            traffic: member.traffic,
+            waiting: member.outbox.as_ref().map_or(0, |outbox| outbox.messages()),
+        })
     }
 
     fn reserve(&mut self, mut entrant: Entrant) {
@@ -257,11 +290,10 @@ impl Shard {
     fn attach(&mut self, connection: ConnectionId, socket: std::net::TcpStream, sent: &[u8]) {
         let Some(key) = self.reserved.remove(&connection) else { return };
         let mut socket = TcpStream::from_std(socket);
-        let registered = self.poll.get_ref().registry().register(
-            &mut socket,
-            Token(key as usize),
-            Interest::READABLE | Interest::WRITABLE,
-        );
+        // Of a new socket everybody knows that it takes bytes: to be told so would cost a round for each member.
+        let token = Token(key as usize);
+        let registry = self.poll.get_ref().registry();
+        let registered = registry.register(&mut socket, token, Interest::READABLE);
         if let Err(error) = registered {
             self.remove(key, Ending::SocketFailed(error.kind()));
             return;
@@ -385,13 +417,15 @@ impl Shard {
             milliseconds: self.now.saturating_sub(member.entered),
             traffic: member.final_traffic(),
             entered: member.socket.is_some(),
+            handshake: member.handshake,
         });
+        self.shared.names().remove(&member.connection);
         local.references -= 1;
         if local.references == 0 {
             let local = self.rooms.remove(room_key as usize);
             self.rooms_by_id.remove(&local.room.id());
-            for frame in &local.pending {
-                self.inbox.delivered(frame);
+            for message in &local.pending {
+                self.inbox.delivered(&message.frame);
             }
             self.dirty.retain(|dirty| *dirty != room_key);
         }

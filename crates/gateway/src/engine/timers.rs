@@ -1,6 +1,7 @@
 //! Heartbeats and deadlines. Each member has one entry in the wheel, for the earliest of its times.
 
 use hubbub_websocket::{Opcode, frame};
+use mio::{Interest, Token};
 
 use super::{
     Ending,
@@ -10,10 +11,30 @@ use super::{
     writing::millis,
 };
 
+/// Pings of a room come together in so many moments of their period, so that the shard is awake already when their pongs come:
+/// being woken costs as much as a ping.
+const PING_MOMENTS: u64 = 32;
+
+/// The most milliseconds between two such moments: what is written in one of them must not keep messages waiting.
+const PING_STEP: u64 = 512;
+
 impl Shard {
-    /// Sees to it that the wheel calls at the member's earliest time.
+    /// Sees to it that the wheel calls at the member's earliest time, and that the shard is told when its socket takes what
+    /// waits.
     pub(super) fn arm(&mut self, key: u32) {
         let Some(member) = self.members.get_mut(key as usize) else { return };
+        if let Some(socket) = &mut member.socket
+            && member.outbox.is_some()
+            && !member.watches_writes
+        {
+            let registry = self.poll.get_ref().registry();
+            let both = Interest::READABLE | Interest::WRITABLE;
+            match registry.reregister(socket, Token(key as usize), both) {
+                Ok(()) => member.watches_writes = true,
+                // Then its time to write runs out.
+                Err(error) => self.shared.events.poll_failed(&error),
+            }
+        }
         let at = member.next_deadline();
         if at < member.wake_at {
             member.wake_at = at;
@@ -27,7 +48,8 @@ impl Shard {
         let Some(member) = self.members.get_mut(key as usize) else { return };
         let heartbeat = &self.rooms[member.room as usize].policy.declared().heartbeat;
         let period = millis(*heartbeat.ping_period).max(1);
-        member.ping_at = member.ping_at.min(self.now + self.random.u64(period / 2..=period));
+        let first = self.now + self.random.u64(period / 2..=period);
+        member.ping_at = member.ping_at.min(ping_moment(first, period));
         member.pong_by = self.now + millis(*heartbeat.pong_wait);
     }
 
@@ -62,6 +84,7 @@ impl Shard {
             State::Open if due(member.close_at) => self.send_away(key),
             State::Open if member.socket.is_none() => {}
             State::Open if member.outbox.as_ref().is_some_and(|outbox| due(outbox.write_by)) => {
+                self.tell_eviction(key, Ending::WriteTimeout);
                 self.remove(key, Ending::WriteTimeout);
             }
             State::Open if due(member.message_by) => self.close(key, Ending::MessageTimeout),
@@ -78,8 +101,42 @@ impl Shard {
         let member = &mut self.members[key as usize];
         let heartbeat = &self.rooms[member.room as usize].policy.declared().heartbeat;
         let period = millis(*heartbeat.ping_period).max(1);
-        member.ping_at = self.now + period;
+        member.ping_at = ping_moment(self.now + period, period);
         self.shared.events.pinged();
         self.send_control(key, frame(Opcode::Ping, &[]));
+    }
+}
+
+/// The moment for a ping that is due at this time: never later.
+fn ping_moment(at: u64, period: u64) -> u64 {
+    let step = (period / PING_MOMENTS).clamp(1, PING_STEP);
+    at - at % step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_come_together_and_never_late() {
+        for period in [1, 20, 500, 4_000, 54_000, 3_600_000] {
+            let (mut at, moments) = (12_345, period.min(PING_MOMENTS));
+            for _ in 0..100 {
+                let next = ping_moment(at + period, period);
+                let waited = next - at;
+                // Called up to a tick late, as the wheel does.
+                assert!(
+                    waited <= period && waited >= period - period / moments,
+                    "{period}: {waited}"
+                );
+                at = next + 7 % period;
+            }
+        }
+        let spread = |period: u64| {
+            let due = (0..period).map(|at| ping_moment(at, period));
+            due.collect::<std::collections::BTreeSet<_>>().len() as u64
+        };
+        assert_eq!(spread(4_000), PING_MOMENTS);
+        assert_eq!(spread(54_000), 54_000_u64.div_ceil(PING_STEP));
     }
 }

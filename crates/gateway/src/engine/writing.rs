@@ -3,16 +3,17 @@
 use std::{
     io,
     io::Write as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
 use super::{
-    Ending,
+    Ending, Trip,
     member::{Member, State},
     outbox::{Chunk, Flushed, Outbox},
-    shard::Shard,
+    shard::{Pending, Shard},
 };
 
 /// Frames joined into one write at most, in bytes: as one socket's buffer would take them at once.
@@ -69,9 +70,11 @@ impl Shard {
 
     fn write_frames(&mut self, room: u32) {
         let Some(local) = self.rooms.get_mut(room as usize) else { return };
-        let frames = std::mem::take(&mut local.pending);
+        let messages = std::mem::take(&mut local.pending);
         let begun = Instant::now();
-        self.write_to_room(room, &frames);
+        self.write_to_room(room, &messages);
+        // What is shared ends here, unless another shard still has it.
+        drop(messages);
         let hold = pace(begun.elapsed());
         let now = self.clock();
         if let Some(local) = self.rooms.get_mut(room as usize) {
@@ -79,35 +82,48 @@ impl Shard {
         }
     }
 
-    fn write_to_room(&mut self, room: u32, frames: &[Bytes]) {
+    fn write_to_room(&mut self, room: u32, messages: &[Pending]) {
         let Some(local) = self.rooms.get_mut(room as usize) else { return };
-        let policy = std::sync::Arc::clone(&local.policy);
+        let policy = Arc::clone(&local.policy);
         let limits = &policy.declared().limits;
         let write_by = self.now + millis(*policy.declared().heartbeat.write_wait);
         let queue = limits.send_queue as usize;
         let waiting_bytes = WAITING_BYTES.max(4 * limits.max_message_bytes as usize);
         let keys = std::mem::take(&mut local.members);
         let mut fallen = Vec::new();
-        for frames in batches(frames, queue) {
-            let chunk = Chunk::join(frames);
-            let (mut written, mut queued) = (0, 0);
+        for messages in batches(messages, queue) {
+            let chunk = Chunk::join(messages.iter().map(|message| &message.frame));
+            let count = messages.len();
+            let (mut written, mut queued, mut lost) = (0, 0, 0);
             for key in &keys {
                 let Some(member) = self.members.get_mut(*key as usize) else { continue };
-                match offer(member, &chunk, frames.len(), write_by, queue, waiting_bytes) {
-                    Offered::Written => written += frames.len(),
+                match offer(member, &chunk, count, write_by, queue, waiting_bytes) {
+                    Offered::Written => written += count,
                     Offered::Queued => {
-                        queued += frames.len();
-                        if member.wake_at > write_by {
+                        queued += count;
+                        if member.wake_at > write_by || !member.watches_writes {
                             fallen.push((*key, None));
                         }
                     }
-                    Offered::TooSlow => fallen.push((*key, Some(Ending::QueueFull))),
-                    Offered::Failed(kind) => fallen.push((*key, Some(Ending::of_socket(kind)))),
+                    Offered::TooSlow => {
+                        lost += 1;
+                        fallen.push((*key, Some(Ending::QueueFull)));
+                    }
+                    Offered::Failed(kind) => {
+                        lost += 1;
+                        fallen.push((*key, Some(Ending::of_socket(kind))));
+                    }
+                }
+            }
+            if written + queued + lost > 0 {
+                let now = Instant::now();
+                for message in messages {
+                    self.tell_handed_on(message, now, written / count, queued / count, lost);
                 }
             }
             self.shared.events.delivered(written, queued);
-            for frame in frames {
-                self.inbox.delivered(frame);
+            for message in messages {
+                self.inbox.delivered(&message.frame);
             }
         }
         if let Some(local) = self.rooms.get_mut(room as usize) {
@@ -124,6 +140,24 @@ impl Shard {
                 }
                 Some(ending) => self.close(key, ending),
             }
+        }
+    }
+
+    /// This shard has handed a message to its members.
+    fn tell_handed_on(
+        &self,
+        message: &Pending,
+        now: Instant,
+        written: usize,
+        queued: usize,
+        lost: usize,
+    ) {
+        match &message.trip {
+            Trip::Short(arrived) => {
+                let took = now.saturating_duration_since(*arrived);
+                self.shared.events.fan_out().done(took, None);
+            }
+            Trip::Shared(delivery) => delivery.handed_on(now, written, queued, lost),
         }
     }
 
@@ -190,18 +224,18 @@ pub(super) fn pace(took: Duration) -> u64 {
     millis(took * 4).min(MAX_REST)
 }
 
-/// Cuts frames into runs that are written together: at most `queue` messages, so that a member's bound keeps its
+/// Cuts messages into runs that are written together: at most `queue` messages, so that a member's bound keeps its
 /// meaning, and at most [`JOIN_BYTES`].
-fn batches(frames: &[Bytes], queue: usize) -> impl Iterator<Item = &[Bytes]> {
-    let mut rest = frames;
+fn batches(messages: &[Pending], queue: usize) -> impl Iterator<Item = &[Pending]> {
+    let mut rest = messages;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let mut count = 0;
-        for frame in rest.iter().take(queue.max(1)) {
-            if count > 0 && bytes + frame.len() > JOIN_BYTES {
+        for message in rest.iter().take(queue.max(1)) {
+            if count > 0 && bytes + message.frame.len() > JOIN_BYTES {
                 break;
             }
-            bytes += frame.len();
+            bytes += message.frame.len();
             count += 1;
         }
         let (batch, later) = rest.split_at(count);

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use hubbub_telemetry::LogLimit;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
 };
 use tracing::{debug, error, info, warn};
 
-use super::limit::LogLimit;
+/// From a NATS on the same machine to one that does not keep up.
+const ROUND_TRIP_SECONDS: [f64; 12] =
+    [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5];
 
 /// Why a message that members sent did not get out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +82,10 @@ pub struct BusEvents {
     errors: Counter,
     subscriptions: Gauge,
     late_joins: Counter,
+    connect_failures: Counter,
+    lame_ducks: Counter,
+    unheard: Counter,
+    round_trips: Histogram,
     unreachable_log: LogLimit,
     error_log: LogLimit,
     away_log: LogLimit,
@@ -101,6 +108,10 @@ impl BusEvents {
             errors: Counter::default(),
             subscriptions: Gauge::default(),
             late_joins: Counter::default(),
+            connect_failures: Counter::default(),
+            lame_ducks: Counter::default(),
+            unheard: Counter::default(),
+            round_trips: Histogram::new(ROUND_TRIP_SECONDS),
             unreachable_log: LogLimit::default(),
             error_log: LogLimit::default(),
             away_log: LogLimit::default(),
@@ -148,6 +159,27 @@ impl BusEvents {
             "bus_late_joins",
             "Members who entered before NATS confirmed the room's subscription",
             new.late_joins.clone(),
+        );
+        registry.register(
+            "bus_connect_failures",
+            "Tries to connect to NATS that failed",
+            new.connect_failures.clone(),
+        );
+        registry.register(
+            "bus_lame_ducks",
+            "Times that a NATS server told that it is shutting down in order",
+            new.lame_ducks.clone(),
+        );
+        registry.register(
+            "bus_unheard_gateways",
+            "Gateways not heard again after an outage, when the messages held meanwhile were sent",
+            new.unheard.clone(),
+        );
+        registry.register_with_unit(
+            "bus_round_trip",
+            "Time from handing something to the NATS client until NATS has sent it back to this gateway",
+            Unit::Seconds,
+            new.round_trips.clone(),
         );
         // A reason that has not happened yet reads 0, so that a rate over it works from the first time on.
         for reason in [LostBecause::Away, LostBecause::Unconfirmed, LostBecause::TooLarge] {
@@ -228,6 +260,7 @@ impl BusEvents {
 
     /// NATS cannot be reached, or refuses this gateway.
     pub fn unreachable(&self, away: Duration, cause: &str) {
+        self.connect_failures.inc();
         if let Some(tries) = self.unreachable_log.allow(1) {
             let away_secs = away.as_secs();
             error!(cause, tries, away_secs, "cannot connect to NATS; trying on");
@@ -236,6 +269,7 @@ impl BusEvents {
 
     /// What was held during an outage goes out, though gateways that served before it were not heard again.
     pub fn unheard(&self, gateways: usize) {
+        self.unheard.inc_by(gateways as u64);
         warn!(
             gateways,
             "messages held while NATS was away are sent, and these gateways may miss them: not heard again"
@@ -244,6 +278,7 @@ impl BusEvents {
 
     /// The server is about to go, in order; the client moves on.
     pub fn lame_duck(&self) {
+        self.lame_ducks.inc();
         info!("the NATS server is shutting down in order; the client moves to another");
     }
 
@@ -265,6 +300,11 @@ impl BusEvents {
                 "another gateway has this gateway's id; its members are not counted: give each its own --gateway-id"
             );
         }
+    }
+
+    /// What this gateway sent to itself by NATS came back after so long.
+    pub fn came_back(&self, took: Duration) {
+        self.round_trips.observe(took.as_secs_f64());
     }
 
     /// A room is subscribed to.

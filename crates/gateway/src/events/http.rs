@@ -1,14 +1,36 @@
 //! What happens at the public door.
 
-use std::{io, net::SocketAddr, sync::Arc};
-
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use crate::refusal::Refusal;
+use http::{HeaderMap, header, request::Parts};
+use hubbub_telemetry::{
+    Kind, OpenSpan, Remote, SpanRef, Traces,
+    names::{self, http as attribute, span},
+};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::traces::TraceLabel;
+use crate::{
+    engine::{ConnectionId, Ticket},
+    refusal::Refusal,
+    room::Room,
+};
+
+/// From half a millisecond to the second that a handshake may wait for its room's subscription, and beyond.
+const HANDSHAKE_SECONDS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// Characters of what a client says of itself that are traced at most.
+const TRACED_CHARS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -16,14 +38,25 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+/// Whether handshakes are traced, and whose traces go on here.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    /// Whether spans are collected.
+    pub traces: Traces,
+    /// Whether the trace of a client's `traceparent` goes on here; otherwise it is linked to.
+    pub trust: bool,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct HttpEvents {
     handshakes: Family<OutcomeLabels, Counter>,
     accepted: Counter,
+    seconds: HistogramWithExemplars<TraceLabel>,
     sockets: Gauge,
     accept_failed: Counter,
     requests_cut: Counter,
+    traced: Traced,
 }
 
 /// An HTTP connection; dropping it says that it ended or became a member's.
@@ -36,23 +69,44 @@ impl Drop for OpenSocket {
     }
 }
 
+/// A handshake that is being answered.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    events: Arc<HttpEvents>,
+    begun: Instant,
+    span: OpenSpan,
+    context: Option<SpanRef>,
+}
+
 impl HttpEvents {
     /// Registers the metrics.
     #[must_use]
-    pub fn register(registry: &mut Registry) -> Self {
+    pub fn register(registry: &mut Registry, traced: Traced) -> Self {
         let handshakes = Family::<OutcomeLabels, Counter>::default();
         let accepted = handshakes.get_or_create_owned(&OutcomeLabels { outcome: "accepted" });
         let events = Self {
             handshakes,
             accepted,
+            seconds: HistogramWithExemplars::new(HANDSHAKE_SECONDS.into_iter()),
             sockets: Gauge::default(),
             accept_failed: Counter::default(),
             requests_cut: Counter::default(),
+            traced,
         };
+        // What has not happened yet reads 0, so that a rate over it works from the first time on.
+        for outcome in Refusal::reasons() {
+            drop(events.handshakes.get_or_create(&OutcomeLabels { outcome }));
+        }
         registry.register(
             "handshakes",
             "WebSocket handshakes answered, by outcome",
             events.handshakes.clone(),
+        );
+        registry.register_with_unit(
+            "handshake",
+            "Time from the head of a handshake to its answer; where spans are collected, each bucket names a trace",
+            Unit::Seconds,
+            events.seconds.clone(),
         );
         registry.register(
             "http_sockets",
@@ -77,15 +131,20 @@ impl HttpEvents {
         OpenSocket(Arc::clone(self))
     }
 
-    pub(crate) fn handshake_accepted(&self) {
-        self.accepted.inc();
-    }
-
-    /// The path and the origin are the client's: they are told to nobody but the debug log, and quoted there.
-    pub(crate) fn handshake_refused(&self, refusal: &Refusal, path: &str, peer: SocketAddr) {
-        let outcome = refusal.reason();
-        self.handshakes.get_or_create(&OutcomeLabels { outcome }).inc();
-        tracing::debug!(outcome, ?path, %peer, detail = %refusal, "handshake refused");
+    /// A handshake has come, at this route if it is one. A query string is told to nobody.
+    pub(crate) fn handshake_begun(
+        self: &Arc<Self>,
+        route: Option<&str>,
+        parts: &Parts,
+        peer: SocketAddr,
+    ) -> Handshake {
+        let span = if self.traced.traces.is_on() {
+            handshake_span(self.traced.trust, route, parts, peer)
+        } else {
+            OpenSpan::none()
+        };
+        let context = span.context();
+        Handshake { events: Arc::clone(self), begun: Instant::now(), span, context }
     }
 
     pub(crate) fn accept_failed(&self, error: &io::Error) {
@@ -97,4 +156,90 @@ impl HttpEvents {
         self.requests_cut.inc();
         tracing::debug!(%error, %peer, "HTTP connection ended");
     }
+
+    fn answered_after(&self, took: Duration, trace: Option<SpanRef>) {
+        self.seconds.observe(took.as_secs_f64(), TraceLabel::of(trace), None);
+    }
+}
+
+impl Handshake {
+    /// The span of it, if that is kept.
+    pub(crate) fn context(&self) -> Option<SpanRef> {
+        self.context
+    }
+
+    /// It names its connection itself.
+    pub(crate) fn named(&self, connection: ConnectionId) {
+        self.span.set(names::CONNECTION, connection.to_string());
+    }
+
+    /// It is for this room, which is served here.
+    pub(crate) fn found(&self, room: &Room) {
+        self.span.set(names::ROOM, room.name().to_string());
+    }
+
+    pub(crate) fn accepted(&self, ticket: &Ticket, with_origin: bool) {
+        self.events.accepted.inc();
+        let verdict = if with_origin { "allowed" } else { "not_required" };
+        self.span.set(names::ORIGIN_VERDICT, verdict);
+        self.span.set(names::CONNECTION, ticket.connection().to_string());
+        self.span.set(attribute::STATUS, 101);
+        self.events.answered_after(self.begun.elapsed(), self.context);
+    }
+
+    /// The path and the origin are the client's: they are told to nobody but the debug log, and quoted there.
+    pub(crate) fn refused(&self, refusal: &Refusal, path: &str, peer: SocketAddr) {
+        let outcome = refusal.reason();
+        self.events.handshakes.get_or_create(&OutcomeLabels { outcome }).inc();
+        tracing::debug!(outcome, ?path, %peer, detail = %refusal, "handshake refused");
+        let status = refusal.status();
+        self.span.set(names::REFUSAL, outcome);
+        self.span.set(attribute::STATUS, i64::from(status.as_u16()));
+        if let Refusal::Origin(_) = refusal {
+            self.span.set(names::ORIGIN_VERDICT, outcome.trim_start_matches("origin_"));
+        }
+        if status.is_server_error() {
+            self.span.fail(outcome);
+        }
+        self.events.answered_after(self.begun.elapsed(), self.context);
+    }
+}
+
+fn handshake_span(trust: bool, route: Option<&str>, parts: &Parts, peer: SocketAddr) -> OpenSpan {
+    let name = match route {
+        Some("/ws") => span::HANDSHAKE_DEFAULT,
+        Some(_) => span::HANDSHAKE,
+        None => span::HANDSHAKE_NOWHERE,
+    };
+    let span = OpenSpan::begin(name, Kind::Server);
+    match stranger(&parts.headers) {
+        Some(remote) if trust => span.continue_remote(remote),
+        // The trace is a stranger's, and so is the decision to keep it.
+        Some(remote) => span.link_remote(remote),
+        None => {}
+    }
+    span.set(attribute::METHOD, traced(parts.method.as_str()));
+    if let Some(route) = route {
+        span.set(attribute::ROUTE, route.to_owned());
+    }
+    span.set(attribute::PATH, traced(parts.uri.path()));
+    span.set(attribute::SCHEME, "http");
+    span.set(attribute::PROTOCOL, "http");
+    span.set(attribute::PEER, peer.ip().to_string());
+    span.set(attribute::PEER_PORT, i64::from(peer.port()));
+    if let Some(Ok(agent)) = parts.headers.get(header::USER_AGENT).map(|agent| agent.to_str()) {
+        span.set(attribute::USER_AGENT, traced(agent));
+    }
+    span
+}
+
+/// The span that the client names, if it names one as it should be named.
+fn stranger(headers: &HeaderMap) -> Option<Remote> {
+    let mut named = headers.get_all(names::TRACEPARENT).iter();
+    let (Some(only), None) = (named.next(), named.next()) else { return None };
+    only.to_str().ok().and_then(Remote::parse)
+}
+
+fn traced(text: &str) -> String {
+    text.chars().take(TRACED_CHARS).collect()
 }

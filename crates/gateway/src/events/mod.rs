@@ -1,14 +1,15 @@
-//! What happens in a gateway, each thing written once: its log line and its metrics stand together.
+//! What happens in a gateway, each thing written once: its log line, its metrics and its span stand together.
 
 pub mod bus;
 pub mod drain;
 pub mod engine;
 pub mod http;
-pub mod limit;
 pub mod policy;
 pub mod rooms;
+mod traces;
 
 pub use drain::DrainEvents;
 pub use engine::EngineEvents;
-pub use http::HttpEvents;
+pub(crate) use engine::FanOut;
+pub use http::{HttpEvents, Traced};
 pub use rooms::RoomMetrics;

@@ -23,6 +23,8 @@ pub struct PolicyEvents {
     refusals: Counter,
     faults: Gauge,
     source_errors: Counter,
+    source_follows: Counter,
+    default_room_missing: Counter,
 }
 
 impl PolicyEvents {
@@ -35,6 +37,8 @@ impl PolicyEvents {
             refusals: Counter::default(),
             faults: Gauge::default(),
             source_errors: Counter::default(),
+            source_follows: Counter::default(),
+            default_room_missing: Counter::default(),
         };
         registry.register("policy_rooms", "Rooms declared", new.rooms.clone());
         registry.register(
@@ -56,6 +60,16 @@ impl PolicyEvents {
             "policy_source_errors",
             "Times that the source of the declarations could not be read",
             new.source_errors.clone(),
+        );
+        registry.register(
+            "policy_source_follows",
+            "Times that the bucket of policies was read whole and is followed from then on",
+            new.source_follows.clone(),
+        );
+        registry.register(
+            "policy_default_room_missing",
+            "Times that rooms were known at the start and the one of --default-room was not among them",
+            new.default_room_missing.clone(),
         );
         // What has not happened yet reads 0, so that a rate over it works from the first time on.
         for change in ["added", "changed", "removed"] {
@@ -109,15 +123,23 @@ impl PolicyEvents {
 
     /// The bucket is followed.
     pub fn source_followed(&self, rooms: usize, revision: u64) {
+        self.source_follows.inc();
         info!(rooms, revision, "following the policies");
     }
 
     /// The rooms are known, and the one that `/ws` should lead to is not among them.
     pub fn default_room_missing(&self, room: &RoomName) {
+        self.default_room_missing.inc();
         warn!(
             %room,
             "the room of --default-room is not declared: /ws answers 404 until it is"
         );
+    }
+
+    /// How often the bucket was read whole.
+    #[must_use]
+    pub fn follow_count(&self) -> u64 {
+        self.source_follows.get()
     }
 
     /// How many contents or values were refused.

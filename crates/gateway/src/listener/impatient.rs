@@ -2,6 +2,8 @@
 //!
 //! The header timeout bounds only what a client sends. One that asks for the same page again and again and reads none
 //! of it would otherwise keep its connection, and the answer that waits in it, for ever.
+//!
+//! What was read from it already is read first.
 
 use std::{
     io,
@@ -10,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -20,14 +23,16 @@ use tokio::{
 #[derive(Debug)]
 pub(super) struct Impatient {
     socket: TcpStream,
+    /// What was read already.
+    read: Bytes,
     patience: Duration,
     /// Runs while a write waits.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    pub(super) fn new(socket: TcpStream, patience: Duration) -> Self {
-        Self { socket, patience, stuck: None }
+    pub(super) fn new(socket: TcpStream, read: Bytes, patience: Duration) -> Self {
+        Self { socket, read, patience, stuck: None }
     }
 
     pub(super) fn into_inner(self) -> TcpStream {
@@ -55,6 +60,11 @@ impl AsyncRead for Impatient {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let taken = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(taken));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }

@@ -1,15 +1,17 @@
 //! Rooms from the key-value bucket that the operator fills: every key followed, from its newest value on.
 //!
-//! It outlives everything that can happen to NATS. A bucket that cannot be reached, or is missing, never removes a
-//! room; a key that is deleted does, at once; and after each listing of the whole bucket, rooms whose key is gone are
-//! removed. A bucket that was made anew is given time to be filled before that. Values that do not validate are
-//! refused one by one. This source only reads: the operator makes and fills the bucket.
+//! It outlives everything that can happen to NATS. A bucket that cannot be reached, is missing, or has lost what it held
+//! never removes a room. A key that is deleted does, at once. A room whose key is gone without a trace is removed when
+//! an operator has said, later than that, that everything there is has been published ([`Statement`]). Where no operator
+//! ever spoke, people fill the bucket: then it is removed some time after the bucket was read again, if that holds any
+//! policy. Values that do not validate are refused one by one. This source only reads: the operator makes and
+//! fills the bucket.
 //!
 //! The revision told to [`Rooms::set_applied`] is a promise that everything up to it is in force. A refused value
 //! holds it back, to the revision before, until its key is mended: the operator must not take for running what is not.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +21,11 @@ use futures_util::{
     StreamExt as _,
     future::{BoxFuture, FutureExt as _},
 };
-use hubbub_api::{RoomName, RoomPolicy, names::BUCKET};
+use hubbub_api::{
+    RoomName, RoomPolicy, Statement,
+    names::{BUCKET, RESERVED_KEY_PREFIX, STATEMENT_KEY_PREFIX},
+};
+use hubbub_nats::Contents;
 use nats::{
     datetime::DateTime,
     jetstream::{
@@ -44,7 +50,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// keys were purged without a trace.
 const AUDIT: Duration = Duration::from_secs(3);
 
-/// How long a bucket that was made anew may take to be filled before rooms that are not in it are removed.
+/// How long whoever fills a bucket without an operator has after it was read again, before rooms that are not in it are
+/// removed.
 const REFILL: Duration = Duration::from_secs(30);
 
 /// Why the bucket is not followed.
@@ -60,7 +67,7 @@ enum Trouble {
     NoJetStream,
     #[error("the bucket {BUCKET} cannot be read: {0}")]
     Unreadable(String),
-    #[error("the bucket {BUCKET} was made anew or purged; it is read again")]
+    #[error("the bucket {BUCKET} was made anew, emptied or purged; it is read again")]
     Stale,
 }
 
@@ -73,8 +80,9 @@ pub struct BucketSource {
     refill: Duration,
     /// When the bucket that was read was made.
     created: Option<DateTime>,
-    /// Until when a bucket made anew may be filled.
-    sweep_from: Option<Instant>,
+    /// The ids of the statements that were carried out last, by key. What was said before is not carried out again: it
+    /// knows nothing of what was lost since.
+    carried_out: HashMap<String, Option<u64>>,
     told: Option<Trouble>,
     view: View,
 }
@@ -88,6 +96,10 @@ struct View {
     seen: HashSet<String>,
     /// Keys whose value is refused: its revision, and why.
     refused: BTreeMap<String, (u64, String)>,
+    /// What operators have said, by key, and is not carried out yet.
+    statements: HashMap<String, Statement>,
+    /// Since when it holds policies.
+    filled: Option<Instant>,
     newest: u64,
     listed: bool,
 }
@@ -110,13 +122,13 @@ impl BucketSource {
             health,
             refill: REFILL,
             created: None,
-            sweep_from: None,
+            carried_out: HashMap::new(),
             told: None,
             view: View::default(),
         }
     }
 
-    /// Gives a bucket that was made anew this long to be filled, instead of 30 s.
+    /// Gives people this long to fill a bucket without an operator, instead of 30 s.
     #[must_use]
     pub fn with_refill(mut self, refill: Duration) -> Self {
         self.refill = refill;
@@ -142,10 +154,10 @@ impl BucketSource {
         self.view = View { refused, ..View::default() };
         let mut still_refused = HashSet::new();
         if self.created.is_some_and(|known| known != info.created) {
-            self.sweep_from = Some(Instant::now() + self.refill);
             self.view.refused.clear();
         }
         self.created = Some(info.created);
+        let mut known = Contents::of(&info);
         if info.state.messages == 0 {
             self.listed(&info, &still_refused, rooms);
         }
@@ -177,13 +189,15 @@ impl BucketSource {
                     };
                     let fewer = now.state.subjects_count < self.view.seen.len() as u64;
                     let ahead = now.state.last_sequence > self.view.newest;
-                    if now.created != info.created || fewer || (ahead && behind) {
+                    let contents = Contents::of(&now);
+                    if !known.is_continued_by(&contents) || fewer || (ahead && behind) {
                         return Err(Trouble::Stale);
                     }
+                    known = contents;
                     // What was written just now is still on its way; by the next audit it must have come.
                     behind = ahead || !self.view.listed;
                     if self.view.listed {
-                        self.sweep(rooms);
+                        self.sweep_without_operator(rooms);
                     } else if now.state.messages == 0 {
                         return Err(Trouble::Stale);
                     }
@@ -214,6 +228,18 @@ impl BucketSource {
         let Entry { key, value, revision, operation, .. } = entry;
         self.view.newest = self.view.newest.max(revision);
         self.view.seen.insert(key.clone());
+        if key.starts_with(RESERVED_KEY_PREFIX) {
+            let put = operation == Operation::Put && key.starts_with(STATEMENT_KEY_PREFIX);
+            // What a newer operator says in another way says nothing here.
+            if let Some(statement) = Statement::from_json(&value).ok().filter(|_| put) {
+                self.view.statements.insert(key, statement);
+            }
+            if self.view.listed {
+                self.carry_out(rooms);
+            }
+            self.tell(rooms);
+            return;
+        }
         let changes = match operation {
             Operation::Delete | Operation::Purge => {
                 self.view.declared.remove(&key);
@@ -251,19 +277,36 @@ impl BucketSource {
         self.view.newest = self.view.newest.max(info.state.last_sequence);
         self.view.refused.retain(|key, _| keys.contains(key));
         self.told = None;
-        self.sweep(rooms);
+        self.carry_out(rooms);
         self.tell(rooms);
         self.events.source_followed(rooms.len(), self.view.revision());
     }
 
-    /// Removes the rooms whose key is gone, unless the bucket is still being filled.
-    fn sweep(&mut self, rooms: &Rooms) {
-        if self.sweep_from.is_some_and(|from| Instant::now() < from) {
+    /// Removes the rooms that operators have said to be no more since the bucket was read last.
+    fn carry_out(&mut self, rooms: &Rooms) {
+        for (key, statement) in std::mem::take(&mut self.view.statements) {
+            let before = self.carried_out.insert(key, statement.id);
+            if before != Some(statement.id) {
+                self.remove_missing(rooms, |room| statement.denies(room));
+            }
+        }
+    }
+
+    /// Removes the rooms whose key is gone from a bucket that no operator fills, once it had the time to be filled again.
+    fn sweep_without_operator(&mut self, rooms: &Rooms) {
+        if !self.carried_out.is_empty() || self.view.declared.is_empty() {
             return;
         }
-        self.sweep_from = None;
+        let filled = *self.view.filled.get_or_insert_with(Instant::now);
+        if filled.elapsed() >= self.refill {
+            self.remove_missing(rooms, |_| true);
+        }
+    }
+
+    fn remove_missing(&self, rooms: &Rooms, goes: impl Fn(&RoomName) -> bool) {
         for room in rooms.all() {
-            if !self.view.declared.contains(&room.name().policy_key()) {
+            let declared = self.view.declared.contains(&room.name().policy_key());
+            if !declared && goes(room.name()) {
                 let changes = rooms.remove(room.name().as_str());
                 self.events.applied(rooms.len(), changes);
             }

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -18,6 +19,7 @@ use hubbub_gateway::{
     events::{bus::BusEvents, policy::PolicyEvents},
     room::{Policy, Room},
 };
+use hubbub_telemetry::SpanRef;
 use hubbub_websocket::Kind;
 use prometheus_client::registry::Registry;
 use tokio::{runtime::Handle, sync::watch};
@@ -96,7 +98,14 @@ impl Recorder {
 }
 
 impl Sink for Recorder {
-    fn deliver(&self, room: &Arc<Room>, kind: Kind, payload: &[u8]) {
+    fn deliver(
+        &self,
+        room: &Arc<Room>,
+        kind: Kind,
+        payload: &[u8],
+        _: Option<SpanRef>,
+        _: Instant,
+    ) {
         let mut got = self.got.lock().unwrap();
         got.entry(room.id()).or_default().push((kind, payload.to_vec()));
     }

@@ -27,6 +27,7 @@ impl<'a> Hearing<'a> {
         Self { control, window: control.window(), size: plan.size, kind }
     }
 
+    /// The kind of message that is sent, and must come back.
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
@@ -103,9 +104,12 @@ impl Ears {
         tally.delivered += 1;
         if (hearing.window.from..hearing.window.to).contains(&now) {
             tally.delivered_in_window += 1;
+            tally.timeline.arrived(now - hearing.window.from);
         }
         if stamp.due_ns >= hearing.window.from {
-            tally.latency.saturating_record(now.saturating_sub(stamp.due_ns));
+            let latency = now.saturating_sub(stamp.due_ns);
+            tally.latency.saturating_record(latency);
+            tally.timeline.took(stamp.due_ns - hearing.window.from, latency);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, io, time::Duration};
 
+use hubbub_telemetry::{Kind, OpenSpan, Traces, names};
 use hubbub_websocket::{
     Event, Limits, Opcode,
     handshake::client::{Key, Request, ResponseError},
@@ -12,7 +13,7 @@ use mio::{Interest, Token};
 use crate::{
     control::Stage,
     link::{Input, Link, Phase},
-    plan::Part,
+    plan::{Part, Target},
     reconnect::{self, ABNORMAL, Cause},
     tally::Closed,
 };
@@ -70,6 +71,19 @@ impl Member {
     }
 }
 
+/// The span of a handshake with this server, if handshakes are traced.
+fn handshake_span(traces: &Traces, target: &Target, path: &str) -> OpenSpan {
+    if !traces.is_on() {
+        return OpenSpan::none();
+    }
+    let span = OpenSpan::begin(names::span::CLIENT_HANDSHAKE, Kind::Client);
+    span.set(names::http::METHOD, "GET");
+    span.set(names::http::SERVER, target.address.ip().to_string());
+    span.set(names::http::SERVER_PORT, i64::from(target.address.port()));
+    span.set(names::http::PATH, path.split('?').next().unwrap_or_default().to_owned());
+    span
+}
+
 impl Worker<'_> {
     /// Begins a connection.
     pub(super) fn connect(&mut self, local: usize) {
@@ -79,7 +93,8 @@ impl Worker<'_> {
         member.connections += 1;
         self.in_flight += 1;
         let key = Key::from_nonce(self.random.nonce());
-        let link = Link::connect(address, source, key, self.now).and_then(|mut link| {
+        let speech = self.plan.protocol.speech();
+        let link = Link::connect(address, source, key, speech, self.now).and_then(|mut link| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut link.stream, Token(local), interest)?;
             Ok(link)
@@ -123,7 +138,11 @@ impl Worker<'_> {
         let target = self.plan.target(member.index, member.connections - 1);
         let path = target.path(member.room);
         let origin = self.plan.origin.as_deref();
-        let request = Request { origin, ..Request::new(&target.authority, &path) };
+        link.span = handshake_span(&self.plan.traces, target, &path);
+        let traceparent = link.span.context().map(|span| span.traceparent());
+        let traced = traceparent.as_ref().map(|value| [(names::TRACEPARENT, value.as_str())]);
+        let headers = traced.as_ref().map_or(&[][..], |header| &header[..]);
+        let request = Request { origin, headers, ..Request::new(&target.authority, &path) };
         let sent = match request.to_bytes(&link.key) {
             Ok(bytes) => link.send(&bytes),
             Err(error) => Err(io::Error::other(error)),
@@ -157,7 +176,7 @@ impl Worker<'_> {
         let member = &mut self.members[local];
         let Some(link) = &mut member.link else { return };
         match &mut link.phase {
-            Phase::Open | Phase::Leaving => self.decode(local, bytes),
+            Phase::Joining { .. } | Phase::Open | Phase::Leaving => self.decode(local, bytes),
             Phase::Connecting | Phase::Closed => {}
             Phase::Handshake(head) => {
                 head.extend_from_slice(bytes);
@@ -168,7 +187,7 @@ impl Worker<'_> {
                     Ok(None) => {}
                     Ok(Some(len)) => {
                         let mut rest = head.split_off(len);
-                        self.opened(local);
+                        self.upgraded(local);
                         self.decode(local, &mut rest);
                     }
                     Err(error) => {
@@ -199,23 +218,28 @@ impl Worker<'_> {
             at += used;
             match event {
                 // What still comes while it leaves is not owed to it any more.
-                Ok(Some(Event::Message { .. })) if !matches!(link.phase, Phase::Open) => {}
-                Ok(Some(Event::Message { kind, payload })) => {
-                    member.ears.hear(&self.hearing, &mut self.tally, self.now, kind, payload);
-                }
+                Ok(Some(Event::Message { .. }))
+                    if !matches!(link.phase, Phase::Open | Phase::Joining { .. }) => {}
+                Ok(Some(Event::Message { kind, payload })) => match &mut link.speech {
+                    None => {
+                        member.ears.hear(&self.hearing, &mut self.tally, self.now, kind, payload);
+                    }
+                    Some(speech) => {
+                        let kind = self.hearing.kind();
+                        let hear = |payload: &[u8]| {
+                            let Self { hearing, tally, now, .. } = self;
+                            member.ears.hear(hearing, tally, *now, kind, payload);
+                        };
+                        speech.read(payload, hear, &mut self.signs);
+                        self.follow_signs(local);
+                    }
+                },
                 Ok(None) => return,
                 Ok(Some(Event::Pong(_))) => {}
                 Ok(Some(Event::Ping(payload))) => {
                     let payload = payload.to_vec();
-                    self.tally.pings += 1;
-                    let window = self.hearing.window;
-                    if (window.from..window.to).contains(&self.now) {
-                        self.tally.pings_in_window += 1;
-                    }
-                    let mask = self.random.key();
-                    if link.send_frame(Opcode::Pong, mask, &payload, &mut self.scratch).is_err() {
-                        self.ended(local);
-                    }
+                    self.count_ping();
+                    self.send_frame(local, Opcode::Pong, &payload);
                 }
                 Ok(Some(Event::Close(close))) => {
                     let code = close.map_or(NO_CODE, |close| close.code);
@@ -231,8 +255,22 @@ impl Worker<'_> {
         }
     }
 
+    /// The server has answered the handshake with 101.
+    fn upgraded(&mut self, local: usize) {
+        let Some(link) = &mut self.members[local].link else { return };
+        let span = std::mem::take(&mut link.span);
+        span.set(names::http::STATUS, 101);
+        drop(span);
+        if link.speech.is_none() {
+            self.opened(local);
+        } else {
+            link.phase = Phase::Joining { asked: false };
+            self.greet(local);
+        }
+    }
+
     /// The server has let the member in.
-    fn opened(&mut self, local: usize) {
+    pub(super) fn opened(&mut self, local: usize) {
         let member = &mut self.members[local];
         let Some(link) = &mut member.link else { return };
         link.phase = Phase::Open;
@@ -255,7 +293,15 @@ impl Worker<'_> {
 
     pub(super) fn connect_failed(&mut self, local: usize, reason: &str, cause: Cause) {
         self.in_flight -= 1;
-        self.members[local].link = None;
+        if let Some(link) = self.members[local].link.take() {
+            match cause {
+                Cause::Refused(status) => {
+                    link.span.set(names::http::STATUS, i64::from(status));
+                    link.span.fail("refused");
+                }
+                _ => link.span.fail("unreachable"),
+            }
+        }
         self.tally.failure(reason.to_owned());
         if !self.come_back(local, cause) {
             self.lose(local);
@@ -287,6 +333,11 @@ impl Worker<'_> {
     fn close_received(&mut self, local: usize, code: u16) {
         let member = &mut self.members[local];
         let Some(link) = &mut member.link else { return };
+        if matches!(link.phase, Phase::Joining { .. }) {
+            let reason = format!("the server closed with code {code} before the member was in");
+            self.connect_failed(local, &reason, self.plan.protocol.cause(code));
+            return;
+        }
         if !matches!(link.phase, Phase::Open) {
             return; // it answers ours
         }
@@ -302,7 +353,7 @@ impl Worker<'_> {
     }
 
     /// An open member was closed by the server.
-    fn closed(&mut self, local: usize, code: u16) {
+    pub(super) fn closed(&mut self, local: usize, code: u16) {
         let member = &mut self.members[local];
         if let Some(link) = &member.link
             && self.now - link.since_ns >= GOOD_CONNECTION.as_nanos() as u64
@@ -313,7 +364,7 @@ impl Worker<'_> {
         self.open -= 1;
         self.tally.faults.missing += member.ears.away();
         self.tally.closes.push(Closed { at_ns: self.now, code, slow });
-        let comes_back = self.come_back(local, Cause::Closed(code));
+        let comes_back = self.come_back(local, self.plan.protocol.cause(code));
         if comes_back {
             self.members[local].away_since = Some(self.now);
         }
@@ -335,7 +386,7 @@ impl Worker<'_> {
     pub(super) fn ended(&mut self, local: usize) {
         let Some(link) = &self.members[local].link else { return };
         match link.phase {
-            Phase::Connecting | Phase::Handshake(_) => {
+            Phase::Connecting | Phase::Handshake(_) | Phase::Joining { .. } => {
                 let reason = "the server ended the connection during the handshake";
                 self.connect_failed(local, reason, Cause::Unreachable);
             }

@@ -130,8 +130,17 @@ impl Worker<'_> {
         self.message.clear();
         payload::write(&mut self.message, &stamp, self.plan.size);
         let mask = self.random.key();
-        let opcode = self.hearing.kind().into();
-        let sent = Link::send_frame(link, opcode, mask, &self.message, &mut self.scratch);
+        let said = match self.plan.protocol.opcode() {
+            None => &self.message,
+            Some(_) => {
+                self.wrapped.clear();
+                let channel = self.plan.channel(room);
+                self.plan.protocol.publish(&mut self.wrapped, &channel, sequence, &self.message);
+                &self.wrapped
+            }
+        };
+        let opcode = self.plan.protocol.opcode().unwrap_or_else(|| self.hearing.kind().into());
+        let sent = Link::send_frame(link, opcode, mask, said, &mut self.scratch);
         if sent.is_err() {
             self.ended(member);
         }

@@ -44,6 +44,9 @@ pub(super) async fn apply(context: &Context, plan: Plan) -> Result<Applied, Reco
     if let Finalizer::Add(finalizers) = &finalizer {
         set_finalizers(context, &mut observed, finalizers).await?;
     }
+    if !observed.seen.is_leaving() && !matches!(observed.seen, Seen::Gone) {
+        claim(context, &mut observed).await?;
+    }
     let over = observed.entry.revision;
     let published = match policy {
         Policy::Keep if matches!(verdict, Verdict::Serve(_)) => Published::At(over),
@@ -87,6 +90,37 @@ pub(super) async fn apply(context: &Context, plan: Plan) -> Result<Applied, Reco
 fn is_not_for_people(seen: &Seen, error: &BucketError) -> bool {
     let passing = matches!(error, BucketError::Raced | BucketError::Fenced(_));
     matches!(seen, Seen::Gone) || (passing && seen.is_leaving())
+}
+
+/// Writes into the status whose room it is, over the very version that was looked at: of two operators that find a room without
+/// one, one fails, and publishes nothing.
+async fn claim(context: &Context, observed: &mut Observed) -> Result<(), ReconcileError> {
+    let version = observed.seen.version();
+    if observed.seen.operator() == Some(&*observed.operator) {
+        return Ok(());
+    }
+    if observed.memory.claimed.is_some() && observed.memory.claimed == version {
+        return Ok(());
+    }
+    let RoomKey { namespace, name } = &observed.key;
+    let rooms: Api<GuardedRoom> = Api::namespaced(context.client(), namespace);
+    let patch = json!({
+        "metadata": {"resourceVersion": version},
+        "status": {"operator": observed.operator},
+    });
+    let parameters =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(&patch);
+    match context.in_time(rooms.patch_status(name, &parameters, &patch)).await {
+        Ok(room) => observed.seen = Seen::from(&room),
+        // Gone already, which will be seen.
+        Err(ReconcileError::Api(kube::Error::Api(status))) if status.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    observed.memory.claimed = version;
+    context.rooms.set(&observed.key, observed.memory.clone());
+    context.events.wrote("claim");
+    Ok(())
 }
 
 /// Sets the finalizers of the very version that was looked at. What a status is compared with is then the answer.

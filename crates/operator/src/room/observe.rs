@@ -83,6 +83,16 @@ impl Seen {
         self.metadata().and_then(|metadata| metadata.resource_version.clone())
     }
 
+    /// The operator that its status names.
+    #[must_use]
+    pub fn operator(&self) -> Option<&str> {
+        match self {
+            Self::Gone => None,
+            Self::Unreadable(unreadable) => unreadable.operator.as_deref(),
+            Self::Room(room) => room.status.as_ref()?.operator.as_deref(),
+        }
+    }
+
     /// Whether it is there and is to go.
     #[must_use]
     pub fn is_leaving(&self) -> bool {

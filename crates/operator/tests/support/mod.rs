@@ -31,6 +31,7 @@ use hubbub_operator::{
     scaling::WINDOW,
     settings::Settings,
 };
+use hubbub_telemetry::Traces;
 use hubbub_testkit::{
     Cluster, ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, Namespace, NatsServer,
 };
@@ -216,6 +217,7 @@ impl Place {
             room_namespaces: if self.shared { vec![self.demo.clone()] } else { Vec::new() },
             identity: "one".to_owned(),
             leader_election: false,
+            traces: Traces::off(),
         }
     }
 
@@ -298,7 +300,12 @@ impl Place {
 
     /// The policy of a room in the bucket.
     pub(crate) async fn policy(&self, name: &str) -> Option<RoomPolicy> {
-        let context = nats::jetstream::new(self.nats.client().await);
+        self.policy_at(&self.nats, name).await
+    }
+
+    /// The same on another server.
+    pub(crate) async fn policy_at(&self, server: &NatsServer, name: &str) -> Option<RoomPolicy> {
+        let context = nats::jetstream::new(server.client().await);
         let store = context.get_key_value(BUCKET).await.ok()?;
         let value = store.get(format!("{}.{name}", self.demo)).await.unwrap()?;
         Some(RoomPolicy::from_json(&value).unwrap())

@@ -68,6 +68,7 @@ impl Plan {
             link,
             connection: index,
             outbox: Arc::clone(&outbox),
+            events: Arc::clone(&events),
             stop: stop.clone(),
         };
         let subscriptions =

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{link::Link, outbox::Outbox};
+use crate::events::bus::BusEvents;
 
 /// What stands before this gateway's own token in the echo's subject. A NATS user needs both directions of it.
 const SUBJECT_PREFIX: &str = "hubbub.echo.";
@@ -66,6 +67,7 @@ impl Echo {
 /// One echo under way.
 struct Sent {
     number: u64,
+    at: Instant,
     mark: u64,
     waiters: Vec<oneshot::Sender<()>>,
 }
@@ -78,6 +80,7 @@ pub(super) struct Keeper {
     /// Which of the gateway's connections.
     pub(super) connection: usize,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) events: Arc<BusEvents>,
     pub(super) stop: CancellationToken,
 }
 
@@ -127,7 +130,8 @@ impl Keeper {
                 continue;
             }
             number += 1;
-            let sent = Sent { number, mark: self.outbox.mark(), waiters: self.echo.take() };
+            let (mark, waiters) = (self.outbox.mark(), self.echo.take());
+            let sent = Sent { number, at: Instant::now(), mark, waiters };
             let payload = number.to_be_bytes().to_vec().into();
             match self.client.publish(subject.clone(), payload).now_or_never() {
                 Some(Ok(())) => {
@@ -149,6 +153,9 @@ impl Keeper {
             && let Some(sent) = under_way.pop_front()
         {
             self.outbox.confirm(sent.mark);
+            if sent.number == number {
+                self.events.came_back(sent.at.elapsed());
+            }
             for waiter in sent.waiters {
                 // Who has given up waiting does not mind.
                 let _ = waiter.send(());

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use hubbub_telemetry::SpanRef;
 use hubbub_websocket::Kind;
 use nats::Subject;
 use tokio::{sync::Notify, time::sleep};
@@ -34,6 +35,8 @@ pub(super) struct Outgoing {
     pub(super) subject: Subject,
     pub(super) kind: Kind,
     pub(super) payload: Bytes,
+    /// The span of its publishing, if it is traced.
+    pub(super) span: Option<SpanRef>,
 }
 
 /// What became of a message that was offered.
@@ -156,14 +159,14 @@ impl Release {
 
     async fn send_all(&self) {
         while self.link.is_connected()
-            && let Some(Outgoing { connection, subject, kind, payload }) = self.hold.next()
+            && let Some(Outgoing { connection, subject, kind, payload, span }) = self.hold.next()
             && let Some(Connection { client, outbox, .. }) = self.connections.get(connection)
         {
-            let sent = match kind {
-                Kind::Text => client.publish(subject, payload).await,
-                Kind::Binary => {
-                    client.publish_with_headers(subject, wire::binary_headers(), payload).await
-                }
+            let most = client.try_server_info().map_or(0, |info| info.max_payload);
+            let span = wire::affordable(span, payload.len(), most);
+            let sent = match wire::headers(kind, span) {
+                None => client.publish(subject, payload).await,
+                Some(headers) => client.publish_with_headers(subject, headers, payload).await,
             };
             match sent {
                 Ok(()) => {

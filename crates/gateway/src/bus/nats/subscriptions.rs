@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use futures_util::StreamExt as _;
@@ -133,7 +134,8 @@ struct Feed {
     sink: Arc<dyn Sink>,
     events: Arc<BusEvents>,
     subscribed: Arc<Subscribed>,
-    backlog: VecDeque<(Kind, Message)>,
+    /// With the time at which each arrived.
+    backlog: VecDeque<(Kind, Message, Instant)>,
     backlog_bytes: usize,
 }
 
@@ -164,46 +166,48 @@ impl Feed {
     fn take(&mut self, message: Message) {
         self.events.received();
         let Ok(kind) = wire::kind(&message) else {
-            return self.drop_one(DroppedBecause::Malformed);
+            return self.drop_one(DroppedBecause::Malformed, &message);
         };
         let limit = self.room.policy().declared().limits.max_message_bytes;
         if message.payload.len() as u64 > u64::from(limit) {
-            return self.drop_one(DroppedBecause::TooLarge);
+            return self.drop_one(DroppedBecause::TooLarge, &message);
         }
         if self.backlog.is_empty() && self.sink.has_room_for(&self.room) {
-            return self.deliver(kind, &message);
+            return self.deliver(kind, &message, Instant::now());
         }
         let size = message.payload.len();
         if self.backlog.len() >= MAX_BACKLOG_MESSAGES
             || self.backlog_bytes + size > MAX_BACKLOG_BYTES
         {
-            return self.drop_one(DroppedBecause::Overload);
+            return self.drop_one(DroppedBecause::Overload, &message);
         }
         self.backlog_bytes += size;
-        self.backlog.push_back((kind, message));
+        self.backlog.push_back((kind, message, Instant::now()));
     }
 
     /// Hands over what waits, as far as it is taken.
     fn relieve(&mut self) {
         while self.sink.has_room_for(&self.room)
-            && let Some((kind, message)) = self.backlog.pop_front()
+            && let Some((kind, message, arrived)) = self.backlog.pop_front()
         {
             self.backlog_bytes -= message.payload.len();
-            self.deliver(kind, &message);
+            self.deliver(kind, &message, arrived);
         }
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
         }
     }
 
-    fn deliver(&self, kind: Kind, message: &Message) {
+    fn deliver(&self, kind: Kind, message: &Message, arrived: Instant) {
         // A new subscription of this room may deliver already; nobody may get a message twice.
         if !self.subscribed.left.load(Ordering::Acquire) {
-            self.sink.deliver(&self.room, kind, &message.payload);
+            self.sink.deliver(&self.room, kind, &message.payload, wire::span(message), arrived);
         }
     }
 
-    fn drop_one(&self, reason: DroppedBecause) {
+    fn drop_one(&self, reason: DroppedBecause, message: &Message) {
+        let (bytes, published) = (message.payload.len(), wire::span(message));
+        self.sink.dropped(&self.room, bytes, published, reason.label());
         self.events.dropped(reason, Some(self.room.name().as_str()), 1);
     }
 }

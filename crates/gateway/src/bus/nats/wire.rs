@@ -1,10 +1,55 @@
-//! A room's message as a NATS message: the payload verbatim, and a header that says `binary` when it is. Text goes
-//! without any header, so that most messages cost none and `nats pub` can speak in a room.
+//! A room's message as a NATS message: the payload verbatim, a header that says `binary` when it is, and `traceparent`
+//! when it is traced. Other text goes without any header, so that most messages cost none and `nats pub` can speak in a
+//! room.
 
 use bytes::Bytes;
 use hubbub_api::names::{HEADER_OPCODE, OPCODE_BINARY, OPCODE_TEXT};
+use hubbub_telemetry::{Remote, SpanRef, names::TRACEPARENT};
 use hubbub_websocket::Kind;
 use nats::{HeaderMap, Message};
+
+/// What the header of a traced message takes at most, with those of NATS around it.
+const TRACE_BYTES: usize = 128;
+
+/// What the header of a binary message takes on the wire.
+const BINARY_BYTES: usize = "NATS/1.0\r\n".len()
+    + HEADER_OPCODE.len()
+    + ": ".len()
+    + OPCODE_BINARY.len()
+    + "\r\n\r\n".len();
+
+/// What an untraced message takes of the largest that NATS takes: headers count.
+pub(super) fn size(kind: Kind, payload: &[u8]) -> usize {
+    match kind {
+        Kind::Text => payload.len(),
+        Kind::Binary => BINARY_BYTES + payload.len(),
+    }
+}
+
+/// The headers of a message that needs some.
+pub(super) fn headers(kind: Kind, span: Option<SpanRef>) -> Option<HeaderMap> {
+    let mut headers = match kind {
+        Kind::Binary => binary_headers(),
+        Kind::Text if span.is_none() => return None,
+        Kind::Text => HeaderMap::new(),
+    };
+    if let Some(span) = span {
+        headers.insert(TRACEPARENT, span.traceparent());
+    }
+    Some(headers)
+}
+
+/// The span, unless its header would make a message too large that is not so without: that it is traced must harm no
+/// message.
+pub(super) fn affordable(span: Option<SpanRef>, bytes: usize, most: usize) -> Option<SpanRef> {
+    span.filter(|_| bytes + TRACE_BYTES <= most)
+}
+
+/// The span that a message comes from, if whoever sent it keeps that; another header than a well-formed one is none.
+pub(super) fn span(message: &Message) -> Option<SpanRef> {
+    let header = message.headers.as_ref()?.get(TRACEPARENT)?;
+    Remote::parse(header.as_str()).filter(|remote| remote.sampled).map(|remote| remote.span)
+}
 
 /// The message is neither text nor binary: text that is not UTF-8, or an opcode that nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +110,35 @@ mod tests {
             (Some("ping"), &b"hello"[..], Err(Malformed)),
         ] {
             assert_eq!(kind(&message(opcode, payload)), want, "{opcode:?} {payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_traced_message_says_so_and_no_other() {
+        let traced = Remote::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let traced = traced.map(|remote| remote.span);
+        assert_eq!(headers(Kind::Text, None), None, "text costs no header");
+        for kind in [Kind::Text, Kind::Binary] {
+            let mut written = message(None, b"hello");
+            written.headers = headers(kind, traced);
+            assert_eq!(super::kind(&written), Ok(kind));
+            assert_eq!(span(&written), traced);
+        }
+        assert_eq!(affordable(traced, 900, 1000), None);
+        assert_eq!(affordable(traced, 800, 1000), traced);
+    }
+
+    #[test]
+    fn what_others_write_there_does_no_harm() {
+        for value in
+            ["", "nonsense", "00-0-0-0", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"]
+        {
+            let mut written = message(None, b"hello");
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACEPARENT, value);
+            written.headers = Some(headers);
+            assert_eq!(kind(&written), Ok(Kind::Text));
+            assert_eq!(span(&written), None, "{value}");
         }
     }
 

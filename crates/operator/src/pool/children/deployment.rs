@@ -166,6 +166,8 @@ fn container(blueprint: &Blueprint<'_>) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
+        // So that `kubectl describe pod` shows the sentence with which it has ended.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }
@@ -191,18 +193,23 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
         value: Some(value),
         value_from: None,
     };
-    let mut variables = vec![
-        EnvVar {
-            name: "HUBBUB_GATEWAY_ID".to_owned(),
-            value: None,
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    api_version: Some("v1".to_owned()),
-                    field_path: "metadata.name".to_owned(),
-                }),
-                ..EnvVarSource::default()
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: path.to_owned(),
             }),
-        },
+            ..EnvVarSource::default()
+        }),
+    };
+    let mut variables = vec![
+        field("HUBBUB_GATEWAY_ID", "metadata.name"),
+        // What traces tell of the pod.
+        field("HUBBUB_POD_NAME", "metadata.name"),
+        field("HUBBUB_POD_NAMESPACE", "metadata.namespace"),
+        field("HUBBUB_NODE_NAME", "spec.nodeName"),
         value("HUBBUB_POOL", blueprint.pool.to_owned()),
         value("HUBBUB_POLICIES", "nats".to_owned()),
         value("HUBBUB_NATS", blueprint.nats.url.clone()),
@@ -283,6 +290,12 @@ mod tests {
     }
 
     #[test]
+    fn the_sentence_with_which_it_ends_is_in_the_status_of_the_pod() {
+        let policy = spec(LEAST).containers[0].termination_message_policy.clone();
+        assert_eq!(policy.as_deref(), Some("FallbackToLogsOnError"));
+    }
+
+    #[test]
     fn the_grace_period_follows_from_the_drain() {
         assert_eq!(spec(LEAST).termination_grace_period_seconds, Some(40));
         let short = "nats: {url: x}\npools: {default: {image: a, drain: {settle: 1s, window: 2s, deadline: 3500ms}}}";
@@ -296,6 +309,21 @@ mod tests {
         assert!(spec.containers[0].env.as_ref().unwrap().iter().any(window));
         let hook = spec.containers[0].lifecycle.clone().unwrap().pre_stop.unwrap();
         assert_eq!(hook.exec.unwrap().command.unwrap(), ["hubbub-gateway", "drain"]);
+    }
+
+    #[test]
+    fn traces_are_told_where_a_gateway_runs() {
+        let spec = spec(LEAST);
+        let variables = spec.containers[0].env.as_ref().unwrap();
+        for (name, path) in [
+            ("HUBBUB_POD_NAME", "metadata.name"),
+            ("HUBBUB_POD_NAMESPACE", "metadata.namespace"),
+            ("HUBBUB_NODE_NAME", "spec.nodeName"),
+        ] {
+            let variable = variables.iter().find(|variable| variable.name == name).unwrap();
+            let source = variable.value_from.as_ref().unwrap();
+            assert_eq!(source.field_ref.as_ref().unwrap().field_path, path);
+        }
     }
 
     #[test]

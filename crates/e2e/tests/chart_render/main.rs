@@ -3,10 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{collections::BTreeMap, env, path::PathBuf, process::Command};
+mod notes;
+mod refusals;
+mod removal;
+mod upgrades;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use hubbub_operator::{lease, pool, settings::Settings};
-use hubbub_testkit::{ControlPlane, Controllers};
+use hubbub_testkit::{ControlPlane, Controllers, Kubectl};
 use serde_json::{Value, json};
 
 /// What the variable that `scripts/chart-tests` sets says.
@@ -20,16 +30,22 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The rendered manifests, or what Helm says.
-fn render_with(helm: &str, release: &str, values: &Value) -> Result<String, String> {
+fn values_file(values: &Value) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), values.to_string()).unwrap();
+    file
+}
+
+/// The rendered manifests, or what Helm says.
+fn render_with(helm: &str, release: &str, values: &Value) -> Result<String, String> {
+    render_chart(helm, &root().join("charts/hubbub"), release, values)
+}
+
+/// The same of a chart in another place.
+fn render_chart(helm: &str, chart: &Path, release: &str, values: &Value) -> Result<String, String> {
+    let file = values_file(values);
     let mut command = Command::new(variable(helm));
-    command.args(["template", release]).arg(root().join("charts/hubbub")).args([
-        "--namespace",
-        "chat",
-        "--values",
-    ]);
+    command.args(["template", release]).arg(chart).args(["--namespace", "chat", "--values"]);
     let output = command.arg(file.path()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
@@ -37,6 +53,22 @@ fn render_with(helm: &str, release: &str, values: &Value) -> Result<String, Stri
 
 fn render(values: &Value) -> String {
     render_with("HUBBUB_HELM", "hubbub", values).unwrap_or_else(|error| panic!("{values}: {error}"))
+}
+
+/// Gives commands to a shell as they stand, which must take them without a word of complaint. Its `kubectl` is the real one.
+fn paste(kubectl: &Kubectl, commands: &str) {
+    let real = kubectl.command(&[]);
+    let words = std::iter::once(real.get_program()).chain(real.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let define = format!("kubectl() {{ {} \"$@\"; }}", words.join(" "));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{define}\n{commands}\n")).unwrap();
+    // Read line by line from its standard input, as from a terminal.
+    let mut shell = Command::new("bash");
+    shell.args(["--noprofile", "--norc", "-eu", "-o", "pipefail", "-s"]);
+    let output = shell.stdin(std::fs::File::open(file.path()).unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{commands}\n{said}");
 }
 
 /// The objects in a text of manifests.
@@ -99,6 +131,18 @@ fn cases() -> BTreeMap<&'static str, Value> {
             }}),
         ),
         (
+            "traces",
+            json!({
+                "traces": {"endpoint": "http://jaeger.observability:4317"},
+                "operator": {"extraEnv": [{"name": "OTEL_SERVICE_NAME", "value": "ours"}]},
+                "pools": {
+                    "busy": {"extraEnv": [{"name": "OTEL_TRACES_SAMPLER_ARG", "value": "0.0001"}]},
+                    "plain": {"min": 1},
+                    "walled": {"networkPolicy": {"adminFrom": [{"namespaceSelector": {}}]}},
+                },
+            }),
+        ),
+        (
             "the least",
             json!({
                 "crds": {"enabled": false}, "rbac": {"aggregate": false},
@@ -153,6 +197,21 @@ async fn a_real_api_server_takes_all_that_is_rendered() {
             assert_eq!(refused, None, "{case}: {}", object["metadata"]["name"]);
         }
     }
+    let jaeger = std::fs::read_to_string(root().join("manifests/jaeger.yaml")).unwrap();
+    kubectl
+        .try_feed(
+            &[
+                "apply",
+                "--namespace=chat",
+                "--server-side",
+                "--dry-run=server",
+                "--validate=strict",
+                "--filename=-",
+            ],
+            &jaeger,
+        )
+        .await
+        .unwrap_or_else(|error| panic!("jaeger.yaml: {error}"));
     let install = std::fs::read_to_string(root().join("manifests/install.yaml")).unwrap();
     kubectl
         .try_feed(
@@ -169,6 +228,21 @@ async fn a_real_api_server_takes_all_that_is_rendered() {
         .unwrap_or_else(|error| panic!("install.yaml: {error}"));
 }
 
+/// Their text has braces of its own, which are Prometheus' and Grafana's.
+#[test]
+fn alerts_and_dashboard_are_rendered_as_they_stand() {
+    let on = json!({"enabled": true});
+    let rendered =
+        objects(&render(&json!({"monitoring": {"prometheusRule": on, "dashboard": on}})));
+    let file = |name: &str| {
+        std::fs::read_to_string(root().join("charts/hubbub/files").join(name)).unwrap()
+    };
+    let alerts: Value = serde_yaml::from_str(&file("alerts.yaml")).unwrap();
+    assert_eq!(find(&rendered, "PrometheusRule", "hubbub")["spec"], alerts);
+    let dashboard = &find(&rendered, "ConfigMap", "hubbub-dashboard")["data"]["hubbub.json"];
+    assert_eq!(dashboard.as_str().unwrap().trim(), file("dashboard.json").trim());
+}
+
 #[test]
 fn helm_3_and_helm_4_render_the_same() {
     for (case, values) in cases() {
@@ -183,41 +257,6 @@ fn helm_3_and_helm_4_render_the_same() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_its_place() {
-    for (values, words) in [
-        (json!({"oprator": {}}), "additional properties 'oprator' not allowed"),
-        (json!({"operator": {"replica": 2}}), "additional properties 'replica' not allowed"),
-        (json!({"operator": {"replicas": 0}}), "/operator/replicas"),
-        (json!({"operator": {"roomNamespaces": ["Demo"]}}), "/operator/roomNamespaces/0"),
-        (json!({"pools": {"default": {"drian": {}}}}), "additional properties 'drian' not allowed"),
-        (json!({"pools": {"default": {"drain": {"window": "20"}}}}), "/pools/default/drain/window"),
-        (json!({"pools": {"VIP": {}}}), "VIP"),
-        (
-            json!({"pools": {"default": {"service": {"type": "ExternalName"}}}}),
-            "/pools/default/service/type",
-        ),
-        (json!({"nats": {"server": {"replicas": 2}}}), "/nats/server/replicas"),
-        (
-            json!({"nats": {"url": "http://nats"}, "image": {"pullPolicy": "Sometimes"}}),
-            "/image/pullPolicy",
-        ),
-        (json!({"nats": {"caSecret": {"name": "ca"}}}), "/nats/caSecret"),
-        (
-            json!({"nats": {"server": {"enabled": false}}}),
-            "name yours in nats.url, or let the chart run one",
-        ),
-        (json!({"ingress": {"enabled": true}}), "ingress.hosts is empty: name the hosts"),
-        (
-            json!({"httpRoute": {"enabled": true}}),
-            "httpRoute.parentRefs is empty: name the Gateway",
-        ),
-    ] {
-        let error = render_with("HUBBUB_HELM", "hubbub", &values).expect_err(&values.to_string());
-        assert!(error.contains(words), "{values}: {error}");
-    }
-}
-
-#[test]
 fn the_operator_takes_the_settings_of_every_case() {
     for (case, values) in cases() {
         let objects = objects(&render(&values));
@@ -226,6 +265,46 @@ fn the_operator_takes_the_settings_of_every_case() {
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         assert!(!settings.pool("default").image.is_empty());
     }
+}
+
+#[test]
+fn traces_reach_the_collector_from_the_operator_and_from_every_pool() {
+    let values = &cases()["traces"];
+    let objects = objects(&render(values));
+    let of = |variables: &Value| {
+        let variables = variables.as_array().unwrap().iter();
+        let pairs = variables.filter(|variable| variable["value"].is_string()).map(|variable| {
+            (
+                variable["name"].as_str().unwrap().to_owned(),
+                variable["value"].as_str().unwrap().to_owned(),
+            )
+        });
+        pairs.collect::<BTreeMap<_, _>>()
+    };
+    let operator = find(&objects, "Deployment", "hubbub-operator");
+    let variables = of(&operator["spec"]["template"]["spec"]["containers"][0]["env"]);
+    assert_eq!(variables["OTEL_EXPORTER_OTLP_ENDPOINT"], "http://jaeger.observability:4317");
+    assert_eq!(variables["OTEL_SERVICE_NAME"], "ours");
+    let policy = find(&objects, "NetworkPolicy", "hubbub-operator").to_string();
+    assert!(policy.contains("4317"), "{policy}");
+    let settings = &find(&objects, "ConfigMap", "hubbub-operator")["data"]["settings.yaml"];
+    let settings = Settings::parse(settings.as_str().unwrap()).unwrap();
+    for (pool, ratio) in
+        [("default", "0.01"), ("busy", "0.0001"), ("plain", "0.01"), ("walled", "0.01")]
+    {
+        let pool = settings.pool(pool);
+        let variables = of(&serde_json::to_value(&pool.extra_env).unwrap());
+        assert_eq!(variables["OTEL_EXPORTER_OTLP_ENDPOINT"], "http://jaeger.observability:4317");
+        assert_eq!(variables["OTEL_EXPORTER_OTLP_PROTOCOL"], "grpc");
+        assert_eq!(variables["OTEL_TRACES_SAMPLER_ARG"], ratio);
+        assert_eq!(pool.extra_env.len(), 3, "each name once");
+        let egress = serde_json::to_value(&pool.network_policy.extra_egress).unwrap();
+        assert_eq!(egress, json!([{"ports": [{"port": 4317, "protocol": "TCP"}]}]));
+    }
+    assert_eq!(settings.pool("walled").network_policy.admin_from.len(), 1);
+    // Nothing of it where nothing is traced.
+    let nothing = render(&json!({}));
+    assert!(!nothing.contains("OTEL_"), "{nothing}");
 }
 
 #[test]

@@ -1,0 +1,242 @@
+//! Collectors that are away, slow or refuse, and what makes no sense: the members of the real program do not notice.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
+
+use std::{
+    ffi::OsString,
+    net::{SocketAddr, TcpListener},
+    process::Command,
+    time::Instant,
+};
+
+use hubbub_testkit::{
+    Client, GatewayProcess, Jaeger, NatsServer, OPEN, Received, RoomsFile, within,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::task::TaskTracker;
+
+const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
+const LOBBY: &str = "/rooms/demo/lobby";
+const QUICK: [&str; 4] = ["--drain-settle", "0s", "--drain-window", "100ms"];
+const DROPPED: &str = "hubbub_gateway_spans_dropped_total";
+
+/// Messages that are traced: each makes two spans, many more than may wait.
+const MESSAGES: usize = 200;
+
+/// A gateway that traces everything to this collector, with a short queue and little patience.
+async fn traced(flags: &[OsString], collector: SocketAddr, protocol: &str) -> GatewayProcess {
+    let endpoint = format!("http://{collector}");
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
+        ("OTEL_TRACES_SAMPLER", "always_on"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "16"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8"),
+    ];
+    GatewayProcess::start_with(GATEWAY, flags, &variables).await
+}
+
+/// Members get their messages, spans are lost and counted, the log is not flooded, and the drain ends in good order.
+async fn nobody_notices(collector: SocketAddr, protocol: &str) {
+    let file = RoomsFile::lobby(OPEN);
+    let begun = Instant::now();
+    let mut gateway = traced(&file.flags(&QUICK), collector, protocol).await;
+    let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+    for n in 0..MESSAGES {
+        member.send(&n.to_string()).await.unwrap();
+        assert_eq!(member.next_message().await, Received::Text(n.to_string()));
+    }
+    let failed = format!("{DROPPED}{{reason=\"export_failed\"}}");
+    let spans = gateway.metric_until(&failed, |spans| spans > 0.0).await;
+    let full = gateway.metric(&format!("{DROPPED}{{reason=\"queue_full\"}}")).await;
+    assert_eq!(gateway.metric("hubbub_gateway_spans_exported_total").await, 0.0);
+    assert!(full + spans <= 2.0 * MESSAGES as f64 + 1.0, "{full} and {spans} of all spans");
+    gateway.terminate();
+    assert_eq!(member.close_code().await, Some(1012));
+    drop(member);
+    assert!(gateway.ended().await.success(), "the drain ends in good order");
+    let told = gateway.find_all("spans were lost, because the collector did not take them");
+    // The first at once, then one in ten seconds.
+    let most = 1 + begun.elapsed().as_secs().div_ceil(10) as usize;
+    assert!((1..=most).contains(&told.len()), "told with a limit: {told:#?}");
+    assert!(told[0]["error"].is_string() && told[0]["endpoint"].is_string(), "{told:#?}");
+}
+
+/// An address where nothing listens.
+fn nowhere() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A collector that takes connections, and then does this with each.
+async fn collector(answer: Option<&'static [u8]>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tasks = TaskTracker::new();
+    tasks.clone().spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tasks.spawn(async move {
+                let mut buffer = [0; 4096];
+                while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    if let Some(answer) = answer {
+                        let _ = socket.write_all(answer).await;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_is_not_noticed() {
+    nobody_notices(nowhere(), "grpc").await;
+    nobody_notices(nowhere(), "http/protobuf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_answers_is_not_noticed() {
+    nobody_notices(collector(None).await, "grpc").await;
+    nobody_notices(collector(None).await, "http/protobuf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_refuses_is_not_noticed() {
+    let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    nobody_notices(collector(Some(refusal)).await, "grpc").await;
+    nobody_notices(collector(Some(refusal)).await, "http/protobuf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_tell_the_collector_who_sends() {
+    let file = RoomsFile::lobby(OPEN);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/otlp/", listener.local_addr().unwrap());
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret,x-team=chat"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+    ];
+    let gateway = GatewayProcess::start_with(GATEWAY, &file.flags(&[]), &variables).await;
+    let _member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+    let (mut socket, _) = within("an export", listener.accept()).await.unwrap();
+    let mut request = Vec::new();
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+        let read = within("its head", socket.read_buf(&mut request)).await.unwrap();
+        assert!(read > 0, "the head ends");
+    }
+    let head = String::from_utf8_lossy(&request).to_lowercase();
+    assert!(head.starts_with("post /otlp/v1/traces http/1.1\r\n"), "{head}");
+    for header in ["authorization: bearer secret\r\n", "x-team: chat\r\n"] {
+        assert!(head.contains(header), "{header} in {head}");
+    }
+    assert!(!gateway.log().join("\n").contains("secret"), "headers are not logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_traced_message_carries_a_header() {
+    let (jaeger, nats, file) =
+        (Jaeger::start().await, NatsServer::start().await, RoomsFile::lobby(OPEN));
+    let url = nats.url();
+    let client = nats.client().await;
+    let mut heard = client.subscribe("hubbub.room.demo.lobby").await.unwrap();
+    client.flush().await.unwrap();
+    for (ratio, traced) in [("0", false), ("1", true)] {
+        let endpoint = jaeger.grpc();
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_TRACES_SAMPLER_ARG", ratio),
+        ];
+        let flags = file.flags(&["--nats", &url]);
+        let gateway = GatewayProcess::start_with(GATEWAY, &flags, &variables).await;
+        gateway.metric_until("hubbub_gateway_bus_connected", |connected| connected > 0.0).await;
+        let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+        member.send("hello").await.unwrap();
+        assert_eq!(member.next_message().await, Received::Text("hello".to_owned()));
+        let message = futures_util::StreamExt::next(&mut heard).await.unwrap();
+        let headers = message.headers.unwrap_or_default();
+        assert_eq!(headers.get("traceparent").is_some(), traced, "ratio {ratio}");
+        assert_eq!(headers.len(), usize::from(traced), "and none else");
+        // What others put there does no harm.
+        for header in ["nonsense", "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-01"] {
+            let mut headers = nats::HeaderMap::new();
+            headers.insert("traceparent", header);
+            let sent =
+                client.publish_with_headers("hubbub.room.demo.lobby", headers, header.into());
+            sent.await.unwrap();
+            assert_eq!(member.next_message().await, Received::Text(header.to_owned()));
+            futures_util::StreamExt::next(&mut heard).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_message_keeps_its_trace() {
+    let (jaeger, mut nats, file) =
+        (Jaeger::start().await, NatsServer::start().await, RoomsFile::lobby(OPEN));
+    let (url, endpoint) = (nats.url(), jaeger.http());
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_TRACES_SAMPLER", "always_on"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+    ];
+    let flags = file.flags(&["--nats", &url]);
+    let gateway = GatewayProcess::start_with(GATEWAY, &flags, &variables).await;
+    gateway.metric_until("hubbub_gateway_bus_connected", |connected| connected > 0.0).await;
+    let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+    nats.kill9();
+    gateway.metric_until("hubbub_gateway_bus_connected", |connected| connected == 0.0).await;
+    member.send("held").await.unwrap();
+    gateway.metric_until("hubbub_gateway_messages_received_total", |messages| messages > 0.0).await;
+    nats.start_again().await;
+    assert_eq!(member.next_message().await, Received::Text("held".to_owned()));
+    let process = [("hubbub.delivered", "1")];
+    let process = jaeger.one("hubbub-gateway", "process hubbub.room.{namespace}.{name}", &process);
+    let process = process.await;
+    let trace = jaeger.trace(&process.trace).await;
+    let publish = trace.iter().find(|span| span.tag("span.kind") == "producer").expect("its begin");
+    assert_eq!(process.parent.as_ref(), Some(&publish.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_ends_the_program_with_what_is_right() {
+    let file = RoomsFile::lobby(OPEN);
+    for (name, value, words) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "jaeger:4317", "such as http://jaeger:4317"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere.pem", "certificates in PEM"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2", "from 0 to 1"),
+    ] {
+        let mut command = Command::new(GATEWAY);
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(file.flags(&[])).env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1");
+        let output = command.env(name, value).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(name) && said.contains(value) && said.contains(words), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_example_of_a_slow_handshake_names_its_trace() {
+    let (jaeger, file) = (Jaeger::start().await, RoomsFile::lobby(OPEN));
+    for (endpoint, traced) in [("", false), (jaeger.grpc().as_str(), true)] {
+        let variables =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "20")];
+        let gateway = GatewayProcess::start_with(GATEWAY, &file.flags(&[]), &variables).await;
+        let _member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+        gateway.metric_until("hubbub_gateway_handshake_seconds_count", |count| count == 1.0).await;
+        let metrics = hubbub_testkit::http::get(gateway.admin(), "/metrics").await.body;
+        let mut examples = metrics.lines().filter_map(|line| line.split_once("# {trace_id=\""));
+        let Some((_, rest)) = examples.next() else {
+            assert!(!traced, "{metrics}");
+            continue;
+        };
+        let trace = rest.split('"').next().unwrap().to_owned();
+        jaeger.one("hubbub-gateway", "GET /rooms/{namespace}/{name}", &[]).await;
+        let spans = jaeger.trace(&trace).await;
+        assert_eq!(spans.len(), 1, "{trace}: {spans:#?}");
+    }
+}
