@@ -72,6 +72,7 @@ pub struct OperatorEvents {
     leader: Gauge,
     wanted: Family<PoolLabel, Gauge>,
     actual: Family<PoolLabel, Gauge>,
+    stuck: Family<PoolLabel, Gauge>,
     writes: Family<KindLabel, Counter>,
     scalings: Family<DirectionLabel, Counter>,
     rooms: Family<ReadyLabel, Gauge>,
@@ -105,6 +106,7 @@ impl OperatorEvents {
             leader: Gauge::default(),
             wanted: Family::default(),
             actual: Family::default(),
+            stuck: Family::default(),
             writes: Family::default(),
             scalings: Family::default(),
             rooms: Family::default(),
@@ -143,6 +145,11 @@ impl OperatorEvents {
         registry.register("leader", "1 on the replica that holds the lease", new.leader.clone());
         registry.register("gateways_wanted", "Gateways asked for, by pool", new.wanted.clone());
         registry.register("gateways_actual", "Gateways that serve, by pool", new.actual.clone());
+        registry.register(
+            "rollout_stuck",
+            "1 while new gateways of a pool do not come up, and the old ones go on",
+            new.stuck.clone(),
+        );
         registry.register(
             "writes",
             "Writes that were made, by what was written",
@@ -321,9 +328,22 @@ impl OperatorEvents {
         self.actual.get_or_create(&pool).set(i64::from(actual));
     }
 
+    /// Whether Kubernetes has given up waiting for a pool's new gateways, and what it says.
+    pub fn rollout(&self, pool: &str, stuck: Option<&str>) {
+        let label = PoolLabel { pool: pool.to_owned() };
+        self.stuck.get_or_create(&label).set(i64::from(stuck.is_some()));
+        let Some(cause) = stuck.filter(|_| self.is_news(format!("rollout {pool}"))) else { return };
+        warn!(
+            pool,
+            cause,
+            "new gateways of a pool do not come up, and the old ones go on; kubectl describe pods --selector hubbub.dev/pool={pool} tells why"
+        );
+    }
+
     /// A pool is no more.
     pub fn pool_gone(&self, pool: &str) {
         let pool = PoolLabel { pool: pool.to_owned() };
+        self.stuck.remove(&pool);
         self.wanted.remove(&pool);
         self.actual.remove(&pool);
     }

@@ -92,6 +92,7 @@ pub async fn reconcile(context: &Context, pool: &str) -> Result<Option<Duration>
     match wanted {
         Some(wanted) => {
             context.events.gateways(pool, wanted, actual);
+            context.events.rollout(pool, observed.stuck.as_deref());
             context.pools.keep(pool, memory);
         }
         None => {

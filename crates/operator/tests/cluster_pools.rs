@@ -7,6 +7,9 @@ mod support;
 
 use hubbub_api::names::BUCKET;
 use hubbub_testkit::{Controllers, Member, http};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
 use support::{Place, World, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +24,7 @@ async fn a_pool_is_there_while_a_room_names_it_and_default_always() {
     // A room that moves stays in its old pool until somebody serves it in the new one.
     let _loud = world.gateway("loud-1", "loud").await;
     world.ready("loud").await;
-    let patch = serde_json::json!({"spec": {"gateways": {"pool": "calm"}}});
+    let patch = json!({"spec": {"gateways": {"pool": "calm"}}});
     world.patch_room("loud", patch).await;
     until("the new pool is there", async || world.objects("calm").await.len() == 5).await;
     world
@@ -43,7 +46,7 @@ async fn a_pool_is_there_while_a_room_names_it_and_default_always() {
     world.room("late", "late").await;
     until("its pool is there", async || world.objects("late").await.len() == 5).await;
     operator.kill().await;
-    world.patch_room("late", serde_json::json!({"metadata": {"finalizers": null}})).await;
+    world.patch_room("late", json!({"metadata": {"finalizers": null}})).await;
     world.delete_room("late").await;
     let operator = world.operator().await;
     until("the orphans are swept", async || world.objects("late").await.is_empty()).await;
@@ -128,13 +131,35 @@ async fn what_somebody_changes_or_deletes_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_gateways_that_do_not_come_up_are_told_of() {
+    // Without controllers, so that the Deployment says what the test has it say.
+    let world = Place::open(Controllers::Off).await;
+    let operator = world.operator().await;
+    until("default is there", async || world.objects("default").await.len() == 5).await;
+    let stuck = "hubbub_operator_rollout_stuck{pool=\"default\"}";
+    until("nothing is stuck", async || metric(operator.admin, stuck).await == 0.0).await;
+    let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), &world.home);
+    for (status, expected) in [("False", 1.0), ("True", 0.0)] {
+        let progress = json!({
+            "type": "Progressing", "status": status, "reason": "ProgressDeadlineExceeded",
+            "message": "ReplicaSet \"hubbub-default-1\" has timed out progressing.",
+        });
+        let patch = Patch::Merge(json!({"status": {"conditions": [progress]}}));
+        let parameters = PatchParams::default();
+        deployments.patch_status("hubbub-default", &parameters, &patch).await.unwrap();
+        until("it is told", async || metric(operator.admin, stuck).await == expected).await;
+    }
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pool_grows_with_its_members_as_far_as_its_rooms_let_it() {
     let world = Place::open(Controllers::Off).await;
     let operator = world.operator().await;
     let gateway = world.gateway("first", "default").await;
     world.room("lobby", "default").await;
     world.ready("lobby").await;
-    let patch = serde_json::json!({"spec": {"gateways": {"connectionsPerGateway": 2, "max": 3}}});
+    let patch = json!({"spec": {"gateways": {"connectionsPerGateway": 2, "max": 3}}});
     world.patch_room("lobby", patch).await;
     let replicas = async || {
         let path = "--output=jsonpath={.spec.replicas}";

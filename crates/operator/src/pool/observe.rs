@@ -41,6 +41,8 @@ pub(super) struct Observed {
     pub(super) pods: Vec<PodSeen>,
     /// What keeps pods from being made.
     pub(super) fault: Option<String>,
+    /// What is said of new gateways that have not come up in the time they have.
+    pub(super) stuck: Option<String>,
     /// How long the load must have been lower before a gateway goes.
     pub(super) window: Duration,
     pub(super) now: Instant,
@@ -84,10 +86,11 @@ impl Observed {
         let replicas = spec.map(|spec| u32::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0));
         let status = deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
         let conditions = status.and_then(|status| status.conditions.as_ref());
-        let failure = conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+        let said = |kind: &str, status: &str| {
+            let mut all = conditions.into_iter().flatten();
+            let condition = all.find(|one| one.type_ == kind && one.status == status)?;
+            Some(condition.message.clone().unwrap_or_default())
+        };
         let serving = gateways.iter().filter(|gateway| gateway.serves).count();
         let min = demand.min.max(settings.min);
         Self {
@@ -101,7 +104,8 @@ impl Observed {
             current: remembered.or(replicas),
             gateways: u32::try_from(serving).unwrap_or(u32::MAX),
             pods,
-            fault: failure.and_then(|failure| failure.message.clone()),
+            fault: said("ReplicaFailure", "True"),
+            stuck: said("Progressing", "False"),
             nats: context.settings.nats.clone(),
             settings,
             window: context.scale_down_window,

@@ -108,6 +108,7 @@ mod tests {
             gateways: current,
             pods: pods.to_vec(),
             fault: None,
+            stuck: None,
             window: WINDOW,
             now: Instant::now(),
         }
