@@ -36,7 +36,27 @@ impl<'a> Release<'a> {
     ///
     /// When Helm fails, or gateways do not come up.
     pub async fn install(world: &'a World, purpose: &str, values: Value) -> Self {
-        Self::install_chart(world, &chart(), purpose, values).await
+        Self::install_with(world, purpose, values, &[]).await
+    }
+
+    /// The same, after these objects are in its namespace.
+    ///
+    /// # Panics
+    ///
+    /// As [`Release::install`], and when an object is refused.
+    pub async fn install_with(
+        world: &'a World,
+        purpose: &str,
+        values: Value,
+        objects: &[Value],
+    ) -> Self {
+        let namespace = world.restricted_namespace(purpose).await;
+        for object in objects {
+            let mut object = object.clone();
+            object["metadata"]["namespace"] = json!(namespace.name());
+            world.kubectl().apply(&object.to_string()).await;
+        }
+        Self::install_into(world, namespace, &chart(), values).await
     }
 
     /// The same from a chart of another folder.
@@ -51,6 +71,15 @@ impl<'a> Release<'a> {
         values: Value,
     ) -> Self {
         let namespace = world.restricted_namespace(purpose).await;
+        Self::install_into(world, namespace, from, values).await
+    }
+
+    async fn install_into(
+        world: &'a World,
+        namespace: Namespace,
+        from: &Path,
+        values: Value,
+    ) -> Self {
         let (repository, tag) = split_image(&world.image);
         let (nats_repository, nats_tag) = split_image(&world.nats_image);
         let mut all = json!({

@@ -20,7 +20,7 @@ async fn a_release_from_install_to_uninstall() {
     members_on_two_gateways_chat(&release).await;
     a_stranger_is_refused_and_told_why(&release).await;
     an_origin_that_is_removed_goes_alone(&release).await;
-    gateways_have_neither_token_nor_shell(&release).await;
+    gateways_have_neither_token_nor_shell(&world, &release).await;
     members_of_a_deleted_room_are_told(&release).await;
     what_is_kept_is_all_that_is_left(&world, release).await;
 }
@@ -73,13 +73,23 @@ async fn an_origin_that_is_removed_goes_alone(release: &Release<'_>) {
     assert_eq!(release.gateways().await, pods, "a change of a room restarts nothing");
 }
 
-async fn gateways_have_neither_token_nor_shell(release: &Release<'_>) {
+async fn gateways_have_neither_token_nor_shell(world: &World, release: &Release<'_>) {
     let pods = release.json(&["get", "pods", "--selector=hubbub.dev/pool=default"]).await;
     for pod in pods["items"].as_array().unwrap() {
         assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
         let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
         assert!(volumes.iter().all(|volume| volume["projected"].is_null()), "{volumes:?}");
         assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 40, "30 s of drain and 10");
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let namespace = format!("--namespace={}", release.namespace());
+        for shell in ["sh", "/bin/sh", "bash", "/busybox/sh"] {
+            let arguments = ["exec", name, &namespace, "--", shell, "-c", "true"];
+            let said = world.kubectl().try_run(&arguments).await.unwrap_err();
+            assert!(said.contains("not found") || said.contains("no such file"), "{said}");
+        }
+        // What can be run there is the program itself.
+        let version = ["exec", name, &namespace, "--", "hubbub-gateway", "--version"];
+        assert!(world.kubectl().run(&version).await.starts_with("hubbub-gateway"));
     }
 }
 

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use hubbub_e2e::{PAGE, Release, World, slowly};
-use hubbub_testkit::Member;
-use serde_json::json;
+use hubbub_testkit::{Member, Opcode};
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_follow_the_members() {
@@ -19,49 +19,82 @@ async fn gateways_follow_the_members() {
         .await;
     assert_eq!(release.gateways().await.len(), 1);
 
-    let first = many(&release, 8).await;
+    let mut members = Vec::new();
+    join(&release, &mut members, 8).await;
     gateways_are(&release, 2).await;
     // Nobody is moved for a gateway that comes; whoever joins from now on may land there.
-    assert!(first.iter().all(|member| !member.has_ended()));
-    let second = many(&release, 4).await;
+    assert!(members.iter().all(|(_, member)| !member.has_ended()));
+    join(&release, &mut members, 4).await;
     gateways_are(&release, 3).await;
-    let (all, beyond) = (release.members("crowd").await, many(&release, 8).await);
-    assert_eq!(all.len(), 3);
+    join(&release, &mut members, 8).await;
+    // Which of them Kubernetes by itself would remove first.
+    let youngest = youngest(&release).await;
+    while count(&members, &youngest) < 2 {
+        assert!(members.len() < 100, "the Service never leads to the newest gateway");
+        join(&release, &mut members, 1).await;
+    }
+    assert_eq!(release.members("crowd").await.len(), 3);
     slowly("max holds", || async {
         let room = release.json(&["get", "chatroom", "crowd"]).await;
         let connections = room["status"]["connections"].as_u64().unwrap_or(0);
-        if connections == 20 { Ok(()) } else { Err(room["status"].to_string()) }
+        if connections == members.len() as u64 { Ok(()) } else { Err(room["status"].to_string()) }
     })
     .await;
     assert_eq!(release.gateways().await.len(), 3, "no more than the room's max");
 
-    // All but two go. The pool goes down to one gateway, one at a time, and who has to move is told.
-    drop((second, beyond));
-    let (stay, go) = first.split_at(2);
-    for member in go {
-        member.send_frame(hubbub_testkit::Opcode::Close, &1000_u16.to_be_bytes()).await;
+    // All go but two on the youngest gateway and one on another: the third one is the emptiest.
+    let (on_youngest, others): (Vec<_>, Vec<_>) =
+        members.into_iter().partition(|(gateway, _)| *gateway == youngest);
+    let (mut on_youngest, mut others) = (on_youngest.into_iter(), others.into_iter());
+    let stay: Vec<_> = on_youngest.by_ref().take(2).map(|(_, member)| member).collect();
+    let (_, moves) = others.next().unwrap();
+    for (_, member) in on_youngest.chain(others) {
+        member.send_frame(Opcode::Close, &1000_u16.to_be_bytes()).await;
     }
+
+    // The pool goes down to one gateway, one at a time. Who need not move does not, and who has to is told.
     gateways_are(&release, 1).await;
+    assert_eq!(release.gateways().await, [youngest].into(), "the fullest is the last");
     slowly("the drained gateways are gone", || async {
         let pods = release.json(&["get", "pods", "--selector=hubbub.dev/pool=default"]).await;
         let count = pods["items"].as_array().unwrap().len();
         if count == 1 { Ok(()) } else { Err(format!("{count} pods")) }
     })
     .await;
-    for member in stay.iter().filter(|member| member.has_ended()) {
-        assert_eq!(member.close_code(), Some(1012), "who has to move is told");
+    assert_eq!(moves.ended().await, Some(1012), "who has to move is told");
+    for (number, member) in stay.iter().enumerate() {
+        member.send(&format!("still here {number}")).await;
+        member.hears(&format!("still here {number}")).await;
+        assert_eq!(member.close_code(), None, "nobody else has had to move");
     }
     let newcomer = release.join("crowd", PAGE).await;
     newcomer.send("one is enough").await;
     newcomer.hears("one is enough").await;
 }
 
-async fn many(release: &Release<'_>, count: usize) -> Vec<Member> {
-    let mut members = Vec::new();
-    for _ in 0..count {
-        members.push(release.join("crowd", PAGE).await);
+/// Lets so many join, and adds them with the names of their gateways.
+async fn join(release: &Release<'_>, members: &mut Vec<(String, Member)>, number: usize) {
+    for _ in 0..number {
+        let before = release.members("crowd").await;
+        let member = release.join("crowd", PAGE).await;
+        let now = release.members("crowd").await;
+        let more =
+            |(name, count): &(&String, &u64)| **count > before.get(*name).copied().unwrap_or(0);
+        let (gateway, _) = now.iter().find(more).unwrap();
+        members.push((gateway.clone(), member));
     }
-    members
+}
+
+fn count(members: &[(String, Member)], gateway: &str) -> usize {
+    members.iter().filter(|(name, _)| name == gateway).count()
+}
+
+async fn youngest(release: &Release<'_>) -> String {
+    let pods = release.json(&["get", "pods", "--selector=hubbub.dev/pool=default"]).await;
+    let pods = pods["items"].as_array().unwrap();
+    let made = |pod: &&Value| pod["metadata"]["creationTimestamp"].as_str().unwrap().to_owned();
+    let youngest = pods.iter().max_by_key(made).unwrap();
+    youngest["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
 /// Waits until the pool has so many gateways, all of them ready.

@@ -88,11 +88,9 @@ async fn a_room_that_two_operators_find_is_published_by_the_one_that_it_names() 
     futures_util::future::join_all(made).await;
     let first_name = format!("{}/hubbub", world.home);
     let owned = async || {
-        let mut by_first = 0;
         for name in &names {
             let status = world.status_until(name, "it is told", |s| !s.conditions.is_empty()).await;
             let is_first = status.operator.as_deref() == Some(&*first_name);
-            by_first += usize::from(is_first);
             let at = [&world.nats, &other_nats];
             let published = [
                 world.policy_at(at[0], name).await.is_some(),
@@ -100,9 +98,8 @@ async fn a_room_that_two_operators_find_is_published_by_the_one_that_it_names() 
             ];
             assert_eq!(published, [is_first, !is_first], "{name}: {status:#?}");
         }
-        by_first
     };
-    let by_first = owned().await;
+    owned().await;
     // Somebody gives them all to the second, as it would have taken them had the first been gone.
     let second_name = format!("{elsewhere}/hubbub");
     for name in &names {
@@ -116,7 +113,6 @@ async fn a_room_that_two_operators_find_is_published_by_the_one_that_it_names() 
         })
         .await;
     }
-    assert!(by_first <= ROOMS);
     first.stop().await;
     second.stop().await;
 }

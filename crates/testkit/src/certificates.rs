@@ -22,12 +22,22 @@ impl Certificates {
     /// When the files cannot be written.
     #[must_use]
     pub fn make() -> Self {
+        Self::for_server(&["localhost", "127.0.0.1"])
+    }
+
+    /// The same, with a server certificate for these names and addresses.
+    ///
+    /// # Panics
+    ///
+    /// When one is neither, or the files cannot be written.
+    #[must_use]
+    pub fn for_server(names: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for certificates");
         let authority = authority("hubbub test authority");
         let made = Self { directory };
         write(&made.authority(), &authority.pem());
-        made.issue(&authority, "server", ExtendedKeyUsagePurpose::ServerAuth);
-        made.issue(&authority, "client", ExtendedKeyUsagePurpose::ClientAuth);
+        made.issue(&authority, "server", names, ExtendedKeyUsagePurpose::ServerAuth);
+        made.issue(&authority, "client", &["client"], ExtendedKeyUsagePurpose::ClientAuth);
         made
     }
 
@@ -69,9 +79,10 @@ impl Certificates {
         &self,
         authority: &CertifiedIssuer<'_, KeyPair>,
         name: &str,
+        names: &[&str],
         usage: ExtendedKeyUsagePurpose,
     ) {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
