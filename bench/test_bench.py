@@ -1,9 +1,12 @@
 """What the page makes of results: run with `python3 -m unittest discover -s bench`."""
 
+import random
 import unittest
+from dataclasses import replace
 
 import xml.etree.ElementTree as ElementTree
 
+import scaling
 from bars import bars, goals
 from document import GROWTH, growth_chart, write_document
 from figures import Results
@@ -106,6 +109,54 @@ class Addresses(unittest.TestCase):
         line = '{"fields":{"message":"serving","admin":"127.0.0.1:9","listen":"127.0.0.1:4711"}}'
         self.assertEqual(public_port(line), 4711)
         self.assertIsNone(public_port('{"admin":"127.0.0.1:9"}'))
+
+
+class Scaling(unittest.TestCase):
+    def test_the_paper_has_what_is_calculated(self):
+        page = scaling.PAGE.read_text(encoding="utf-8")
+        self.assertEqual(scaling.with_tables(page), page, "python3 bench/scaling.py --write puts the tables into it")
+
+    def test_as_many_gateways_are_touched_as_when_members_are_thrown_at_them(self):
+        chance = random.Random(1)
+        for members, gateways in ((1, 7), (2, 2), (50, 50), (1000, 20)):
+            thrown = [len({chance.randrange(gateways) for _ in range(members)}) for _ in range(2000)]
+            self.assertAlmostEqual(scaling.touched(members, gateways), sum(thrown) / len(thrown), delta=0.02 * gateways)
+
+    def test_reports_cost_what_reading_and_adding_up_each_of_them_costs(self):
+        gateways, occupied, cost = 4, 3, 0
+        for _ in range(gateways):
+            cost += occupied * scaling.PARSED
+            for _ in range(gateways - 1):
+                cost += occupied * scaling.SUMMED
+        self.assertAlmostEqual(scaling.report_load(gateways, occupied), cost / scaling.PERIOD)
+
+    def test_every_member_hears_each_message_and_every_gateway_is_within_its_size(self):
+        for case in scaling.MIXES:
+            of = scaling.plan(case)
+            self.assertAlmostEqual(of["egress"], of["said"] * case.room * scaling.WIRE * 8)
+            self.assertLessEqual(case.members / of["gateways"], case.per_gateway)
+            self.assertLessEqual(of["cores"] * scaling.HEADROOM, of["gateways"] * scaling.CORES)
+            self.assertLessEqual(of["occupied"], min(of["rooms"], case.members / of["gateways"]))
+            self.assertEqual(of["gateways"], of["pool"] * case.pools)
+
+    def test_one_gateway_for_a_room_is_less_work_than_many(self):
+        groups = scaling.MIXES[2]
+        many, one = scaling.plan(groups), scaling.plan(replace(groups, hashed=True))
+        for name in ("subscriptions", "out", "routes", "report", "task", "interest", "memory"):
+            self.assertLess(one[name], many[name], name)
+
+    def test_what_is_beyond_its_limit_is_bold_from_there_on(self):
+        groups = scaling.MIXES[2]
+        edge = scaling.breaking(groups)["task"]
+        self.assertGreater(scaling.plan(replace(groups, members=edge))["task"], 1)
+        self.assertLess(scaling.plan(replace(groups, members=0.9 * edge))["task"], 1)
+        cells = {line.split(" | ")[0]: line for line in scaling.columns([groups]).splitlines()}
+        self.assertIn("| **", cells["| cores of a gateway for reports, bytes a second heard"])
+        self.assertNotIn("**", cells["| etcd, with 5 minutes of history"])
+
+    def test_numbers_are_short(self):
+        told = {0: "0", 0.02: "0.02", 0.34: "0.3", 1: "1", 2.54: "2.5", 9.97: "10", 42.4: "42", 999: "1k", 1536: "1.5k", 12.4e6: "12M", 3e12: "3T"}
+        self.assertEqual({value: scaling.short(value) for value in told}, told)
 
 
 if __name__ == "__main__":
