@@ -122,12 +122,10 @@ class Scaling(unittest.TestCase):
             thrown = [len({chance.randrange(gateways) for _ in range(members)}) for _ in range(2000)]
             self.assertAlmostEqual(scaling.touched(members, gateways), sum(thrown) / len(thrown), delta=0.02 * gateways)
 
-    def test_reports_cost_what_reading_and_adding_up_each_of_them_costs(self):
+    def test_reports_cost_what_reading_and_counting_each_of_them_costs(self):
         gateways, occupied, cost = 4, 3, 0
         for _ in range(gateways):
-            cost += occupied * scaling.PARSED
-            for _ in range(gateways - 1):
-                cost += occupied * scaling.SUMMED
+            cost += occupied * (scaling.PARSED + scaling.COUNTED)
         self.assertAlmostEqual(scaling.report_load(gateways, occupied), cost / scaling.PERIOD)
 
     def test_every_member_hears_each_message_and_every_gateway_is_within_its_size(self):
@@ -151,7 +149,7 @@ class Scaling(unittest.TestCase):
         self.assertGreater(scaling.plan(replace(groups, members=edge))["task"], 1)
         self.assertLess(scaling.plan(replace(groups, members=0.9 * edge))["task"], 1)
         cells = {line.split(" | ")[0]: line for line in scaling.columns([groups]).splitlines()}
-        self.assertIn("| **", cells["| cores of a gateway for reports, bytes a second heard"])
+        self.assertIn("| **", cells["| status writes a second in a rollout, else"])
         self.assertNotIn("**", cells["| etcd, with 5 minutes of history"])
 
     def test_numbers_are_short(self):

@@ -1,4 +1,5 @@
-//! Gateways tell each other, and the operator, how they are: a report each 2 s, and at once when something changes.
+//! Gateways tell each other, and the operator, how they are: a report each 2 s, and sooner when something changes, but not for each of
+//! many changes: every gateway of a pool reads all its reports.
 //!
 //! From the others' reports comes how many members a room has elsewhere, at most one period behind. A gateway that has
 //! missed three periods is forgotten; but while NATS is away nobody is, because then it is this gateway that hears
@@ -6,11 +7,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use hubbub_api::{
     DrainReport, GatewayReport, REPORT_SCHEMA, RoomName,
@@ -27,6 +27,9 @@ use crate::{bus::nats::RollCall, events::bus::BusEvents, room::Applied};
 
 /// How often a gateway reports.
 const PERIOD: Duration = Duration::from_secs(2);
+
+/// The time between two reports at least. Whoever declares rooms one after the other changes something many times a second.
+const GAP: Duration = Duration::from_millis(250);
 
 /// A gateway that was not heard for three periods is forgotten.
 const EXPIRY: Duration = Duration::from_secs(6);
@@ -79,8 +82,8 @@ pub struct Reports {
     events: Arc<BusEvents>,
     /// By the gateway's token.
     others: Mutex<HashMap<String, Heard>>,
-    /// Members elsewhere, by room: summed when a report comes, because every handshake asks.
-    elsewhere: ArcSwap<HashMap<String, u64>>,
+    /// Members elsewhere, by room: kept as a sum, because every handshake asks.
+    elsewhere: RwLock<HashMap<String, u64>>,
 }
 
 impl Reports {
@@ -99,14 +102,15 @@ impl Reports {
             roll_call,
             events,
             others: Mutex::default(),
-            elsewhere: ArcSwap::default(),
+            elsewhere: RwLock::default(),
         }
     }
 
     /// How many members the room has on the other gateways of this pool.
     #[must_use]
     pub fn elsewhere(&self, room: &RoomName) -> u64 {
-        self.elsewhere.load().get(room.as_str()).copied().unwrap_or(0)
+        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.get(room.as_str()).copied().unwrap_or(0)
     }
 
     /// The other gateways of this pool, by name.
@@ -121,7 +125,7 @@ impl Reports {
         gateways
     }
 
-    /// Reports and listens until `stop`; `changed` asks for a report at once. The last report says that nobody is
+    /// Reports and listens until `stop`; `changed` asks for a report soon. The last report says that nobody is
     /// connected here any more.
     pub async fn run(
         &self,
@@ -142,7 +146,9 @@ impl Reports {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut own_question = None;
         let mut answers = Vec::new();
-        let mut answer_at = None;
+        // When there is something to tell before the period is over.
+        let mut report_at: Option<Deadline> = None;
+        let mut last_sent: Option<Deadline> = None;
         loop {
             let mut asks = None;
             tokio::select! {
@@ -153,7 +159,7 @@ impl Reports {
                         self.check_own(&message.payload, &sent);
                     } else if let Some(question) = self.hear(&message.payload, own_question) {
                         answers.push(question);
-                        answer_at.get_or_insert_with(|| Deadline::now() + ANSWER_AFTER);
+                        report_at = sooner(report_at, Deadline::now() + ANSWER_AFTER);
                     }
                     continue;
                 }
@@ -161,18 +167,22 @@ impl Reports {
                     asks = Some(fastrand::u32(..));
                     own_question = asks;
                 }
-                () = sleep_until(answer_at.unwrap_or_else(Deadline::now)), if answer_at.is_some() => {}
-                () = changed.notified() => {}
+                () = sleep_until(report_at.unwrap_or_else(Deadline::now)), if report_at.is_some() => {}
+                () = changed.notified() => {
+                    let due = last_sent.map_or_else(Deadline::now, |sent| sent + GAP);
+                    report_at = sooner(report_at, due);
+                    continue;
+                }
                 _ = period.tick() => {
                     self.forget(client.connection_state() == State::Connected);
                 }
             }
+            report_at = None;
             // A report that waited for NATS would be an old one.
             if client.connection_state() != State::Connected && asks.is_none() {
-                answer_at = None;
                 continue;
             }
-            answer_at = None;
+            last_sent = Some(Deadline::now());
             // Who cannot answer yet does so with a later report.
             let can_answer = !answers.is_empty()
                 && timeout(PROOF_LIMIT, self.roll_call.proven()).await.unwrap_or(false);
@@ -258,8 +268,9 @@ impl Reports {
             self.roll_call.heard(&gateway, answered || asks.is_some());
         }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = others.remove(&gateway);
+        self.count(before.as_ref().map(|heard| &heard.report), Some(&report));
         others.insert(gateway, Heard { report, at: Instant::now() });
-        self.sum(&others);
         asks
     }
 
@@ -271,20 +282,83 @@ impl Reports {
             }
             return;
         }
-        let before = others.len();
-        others.retain(|_, heard| heard.at.elapsed() < EXPIRY);
-        if others.len() != before {
-            self.sum(&others);
-        }
+        others.retain(|_, heard| {
+            let stays = heard.at.elapsed() < EXPIRY;
+            if !stays {
+                self.count(Some(&heard.report), None);
+            }
+            stays
+        });
     }
 
-    fn sum(&self, others: &HashMap<String, Heard>) {
-        let mut elsewhere: HashMap<String, u64> = HashMap::new();
-        for heard in others.values() {
-            for (room, members) in &heard.report.connections {
-                *elsewhere.entry(room.clone()).or_default() += members;
+    /// Brings the sums from what a gateway said before to what it says now. What it says again costs a look and no more, however many
+    /// gateways there are.
+    fn count(&self, before: Option<&GatewayReport>, now: Option<&GatewayReport>) {
+        let (was, is) = (before.map(|said| &said.connections), now.map(|said| &said.connections));
+        if was == is {
+            return;
+        }
+        let mut elsewhere = self.elsewhere.write().unwrap_or_else(PoisonError::into_inner);
+        for (room, members) in is.into_iter().flatten() {
+            match elsewhere.get_mut(room) {
+                Some(sum) => *sum += members,
+                None => _ = elsewhere.insert(room.clone(), *members),
             }
         }
-        self.elsewhere.store(Arc::new(elsewhere));
+        for (room, members) in was.into_iter().flatten() {
+            let Some(sum) = elsewhere.get_mut(room) else { continue };
+            *sum = sum.saturating_sub(*members);
+            if *sum == 0 {
+                elsewhere.remove(room);
+            }
+        }
+    }
+}
+
+fn sooner(one: Option<Deadline>, other: Deadline) -> Option<Deadline> {
+    Some(one.map_or(other, |one| one.min(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_elsewhere_are_the_sum_of_what_each_gateway_said_last() {
+        let mut registry = hubbub_telemetry::registry("test", "0");
+        let events = Arc::new(BusEvents::register(&mut registry));
+        let reports = Reports::new("default", "here", Arc::default(), events);
+        let hear = |gateway: &str, rooms: &[(&str, u64)]| {
+            let connections = rooms.iter().map(|(room, n)| ((*room).to_owned(), *n)).collect();
+            let report = GatewayReport {
+                schema: REPORT_SCHEMA,
+                gateway: gateway.to_owned(),
+                pool: "default".to_owned(),
+                applied_revision: 0,
+                bucket: None,
+                draining: false,
+                connections,
+                asks: None,
+                answers: Vec::new(),
+                drain: None,
+                time_unix_ms: None,
+            };
+            reports.hear(&report.to_json().unwrap(), None);
+        };
+        let there = |room: &str| reports.elsewhere(&RoomName::new("demo", room).unwrap());
+        hear("a", &[("demo/one", 3), ("demo/two", 1)]);
+        hear("b", &[("demo/one", 4)]);
+        assert_eq!((there("one"), there("two")), (7, 1));
+        hear("a", &[("demo/one", 2), ("demo/three", 5)]);
+        assert_eq!((there("one"), there("two"), there("three")), (6, 0, 5));
+        for _ in 0..3 {
+            hear("a", &[("demo/one", 2), ("demo/three", 5)]);
+        }
+        assert_eq!((there("one"), there("three")), (6, 5), "said again is not counted again");
+        for heard in reports.others.lock().unwrap().values_mut() {
+            heard.at = Instant::now().checked_sub(EXPIRY).unwrap();
+        }
+        reports.forget(true);
+        assert!(reports.elsewhere.read().unwrap().is_empty(), "who is forgotten has no members");
     }
 }
