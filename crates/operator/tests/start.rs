@@ -22,6 +22,8 @@ fn start(settings: &str, kubeconfig: Option<&str>, more: &[&str]) -> (String, i3
             command.env_remove(name);
         }
     }
+    // The default port may be taken.
+    command.env("HUBBUB_ADMIN_LISTEN", "127.0.0.1:0");
     command.env("KUBECONFIG", access).arg("--config").arg(&file).args(more);
     let ended = command.output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
