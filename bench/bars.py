@@ -1,4 +1,5 @@
-"""The bars that the gateway is held against, each as (what, measured, holds when, in words, digits)."""
+"""The bars that the gateway is held against, each as (what, measured, holds when, in words, digits). Where the runs differ
+too much to tell, it neither holds nor is missed: None."""
 
 from figures import (
     closes, connecting, cost, drain_spread, faults, grown, handshake, judged_slow, latency, lost, memory, per_churn, per_ping,
@@ -9,6 +10,12 @@ from scenarios import SCENARIOS
 
 def at_most(limit):
     return lambda value: value <= limit
+
+
+def unless_noise(holds, pairs):
+    """For a bar close to what is measured: it tells nothing when some of the runs side by side are on one side of it and
+    some on the other."""
+    return lambda value: None if len({holds(pair) for pair in pairs}) > 1 else holds(value)
 
 
 def held_per_slow(results):
@@ -41,7 +48,8 @@ def bars(results):
             yield f"two gateways and NATS over {words}, {what}: ms added to p50", added, at_most(0.15), "≤ 0.15 ms", 2
     for name, what in (("trace-one", "one big room"), ("trace-many", "100 rooms")):
         traced = ratio(name, cost, "ours", of="ours-traced")
-        yield f"one of a hundred messages traced over none, {what}: CPU", traced, at_most(1.03), "≤ 1.03 ×", 3
+        holds = unless_noise(at_most(1.03), results.pairs(name, cost, "ours", of="ours-traced"))
+        yield f"one of a hundred messages traced over none, {what}: CPU", traced, holds, "≤ 1.03 ×", 3
     idle, after = memory("rss_per_member"), grown
     yield "bytes per idle member, one room", ours("idle-one", idle), at_most(4096), "≤ 4,096", 0
     yield "bytes per idle member, own rooms", ours("idle-own", idle), at_most(6144), "≤ 6,144", 0

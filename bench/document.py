@@ -89,6 +89,8 @@ A slow member that never reads cannot see why it is closed: the gateway judges i
 it counts as closed by the gateway and as cut by the client. Bars in µs are absolute, and were set on a
 machine where the bare write loop takes 8.5 µs for a connect; see its column for what it takes here.
 
+**Within noise** means that a bar cannot be told by this measure: of the runs side by side, some are on one side of it and some on the other.
+
 | machine | |
 |---|---|
 | processor | {cpu}, {cores} cores shared by server and load |
@@ -102,10 +104,13 @@ def number(value, digits):
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+VERDICTS = {True: "holds", False: "**missed**", None: "within noise"}
+
+
 def bars_table(head, owed_bars):
     lines = [head, "", "| figure | measured | owed | |", "|---|---|---|---|"]
     for what, value, holds, owed, digits in owed_bars:
-        verdict = "not measured" if value is None else "holds" if holds(value) else "**missed**"
+        verdict = "not measured" if value is None else VERDICTS[holds(value)]
         lines.append(f"| {what} | {number(value, digits)} | {owed} | {verdict} |")
     return lines
 

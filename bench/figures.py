@@ -129,3 +129,9 @@ class Results:
     def ratio(self, scenario, figure, to, of="ours"):
         ours, theirs = self.median(scenario, of, figure), self.median(scenario, to, figure)
         return ours / theirs if ours is not None and theirs else None
+
+    def pairs(self, scenario, figure, to, of="ours"):
+        """The same ratio for each two runs that took turns."""
+        both = zip(self.runs(scenario, of), self.runs(scenario, to))
+        values = [(figure(ours), figure(theirs)) for ours, theirs in both]
+        return [ours / theirs for ours, theirs in values if ours is not None and theirs]

@@ -58,6 +58,14 @@ class Page(unittest.TestCase):
         self.assertIn("| CPU µs per ping | – | ≤ 12 | not measured |", page)
         self.assertIn("| CPU s per million deliveries | 7.00 (× 0.70) | 10.00 |", page)
 
+    def test_a_bar_that_runs_side_by_side_are_on_both_sides_of_is_not_told(self):
+        what = "one of a hundred messages traced over none, one big room: CPU"
+        for traced, verdict in (((101, 102, 101), True), ((104, 105, 104), False), ((87, 101, 109), None), ((87, 105, 109), None)):
+            runs = {"ours": [report(100)] * 3, "ours-traced": [report(cost) for cost in traced]}
+            results = {"machine": MACHINE, "scenarios": {"trace-one": runs}}
+            self.assertIs(bar(results, what)[1], verdict)
+        self.assertIn(f"| {what} | 1.050 | ≤ 1.03 × | within noise |", write_document(results))
+
     def test_a_goal_is_measured_by_the_bare_loop(self):
         results = self.results([report(11)], [report(30)])
         results["scenarios"]["a50"]["floor"] = [report(10)]
