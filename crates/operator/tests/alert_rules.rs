@@ -46,16 +46,31 @@ fn promtool(arguments: &[&str]) {
 }
 
 const RULES: &str = "charts/hubbub/files/alerts.yaml";
-const TESTS: &str = "tests/prometheus/alerts_test.yaml";
+const TESTS: &str = "tests/prometheus";
 
 fn alerts() -> Vec<Value> {
     yaml(RULES)["groups"][0]["rules"].as_array().unwrap().clone()
 }
 
+/// The files of tests, from the root: one for each part of the rules.
+fn tests() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(TESTS)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut tests: Vec<String> = names
+        .filter(|name| name.ends_with("_test.yaml"))
+        .map(|name| format!("{TESTS}/{name}"))
+        .collect();
+    tests.sort();
+    assert!(!tests.is_empty(), "{TESTS} has no tests");
+    tests
+}
+
 #[test]
 fn promtool_finds_the_rules_in_order_and_each_does_what_its_tests_say() {
     promtool(&["check", "rules", RULES]);
-    promtool(&["test", "rules", TESTS]);
+    for tests in tests() {
+        promtool(&["test", "rules", &tests]);
+    }
 }
 
 #[test]
@@ -71,7 +86,9 @@ fn the_recording_rules_of_the_page_are_in_order() {
 #[test]
 fn each_alert_is_tried_where_it_fires_and_where_it_does_not() {
     let mut tried: BTreeMap<String, BTreeSet<bool>> = BTreeMap::new();
-    for test in yaml(TESTS)["tests"].as_array().unwrap() {
+    let tests =
+        tests().into_iter().flat_map(|file| yaml(&file)["tests"].as_array().unwrap().clone());
+    for test in tests {
         for case in test["alert_rule_test"].as_array().unwrap() {
             let name = case["alertname"].as_str().unwrap().to_owned();
             let fires = !case["exp_alerts"].as_array().unwrap().is_empty();
