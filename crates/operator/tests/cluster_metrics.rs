@@ -1,5 +1,5 @@
-//! What gateways and the operator tell a real Prometheus, while everything that they count happens: the table in
-//! `docs/metrics.md` is what is scraped, each panel of the dashboard shows something, and exemplars lead to traces.
+//! What gateways and the operator tell a real Prometheus, while some of what they count happens (`docs/metrics.md` says what):
+//! the table there is what is scraped, each panel of the dashboard shows something, and exemplars lead to traces.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
