@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     net::{SocketAddr, TcpListener},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hubbub_testkit::{
@@ -18,50 +18,104 @@ use tokio_util::task::TaskTracker;
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
 const LOBBY: &str = "/rooms/demo/lobby";
 const QUICK: [&str; 4] = ["--drain-settle", "0s", "--drain-window", "100ms"];
-const DROPPED: &str = "hubbub_gateway_spans_dropped_total";
+const EXPORTED: &str = "hubbub_gateway_spans_exported_total";
+const FAILED: &str = "hubbub_gateway_spans_dropped_total{reason=\"export_failed\"}";
+const FULL: &str = "hubbub_gateway_spans_dropped_total{reason=\"queue_full\"}";
+const LOST: &str = "spans were lost, because the collector did not take them";
 
 /// Messages that are traced: each makes two spans, many more than may wait.
 const MESSAGES: usize = 200;
 
-/// A gateway that traces everything to this collector, with a short queue and little patience.
-async fn traced(flags: &[OsString], collector: SocketAddr, protocol: &str) -> GatewayProcess {
-    let endpoint = format!("http://{collector}");
+/// Spans that may wait, and those of the batch that is under way.
+const QUEUE: usize = 16;
+const BATCH: usize = 8;
+
+/// Handshake, publish and process: all spans until the first member leaves.
+const SPANS: f64 = 1.0 + 2.0 * MESSAGES as f64;
+
+/// A gateway that traces everything to this collector, with a short queue.
+async fn traced(
+    flags: &[OsString],
+    endpoint: &str,
+    protocol: &str,
+    more: &[(&str, &str)],
+) -> GatewayProcess {
+    let (queue, batch) = (QUEUE.to_string(), BATCH.to_string());
     let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
         ("OTEL_TRACES_SAMPLER", "always_on"),
         ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "16"),
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", &queue),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", &batch),
     ];
-    GatewayProcess::start_with(GATEWAY, flags, &variables).await
+    GatewayProcess::start_with(GATEWAY, flags, &[&variables, more].concat()).await
 }
 
-/// Members get their messages, spans are lost and counted, the log is not flooded, and the drain ends in good order.
-async fn nobody_notices(collector: SocketAddr, protocol: &str) {
-    let file = RoomsFile::lobby(OPEN);
-    let begun = Instant::now();
-    let mut gateway = traced(&file.flags(&QUICK), collector, protocol).await;
-    let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+/// Messages through the room, one after the other, each heard before the next.
+async fn talk(member: &mut Client) {
     for n in 0..MESSAGES {
         member.send(&n.to_string()).await.unwrap();
         assert_eq!(member.next_message().await, Received::Text(n.to_string()));
     }
-    let failed = format!("{DROPPED}{{reason=\"export_failed\"}}");
-    let spans = gateway.metric_until(&failed, |spans| spans > 0.0).await;
-    let full = gateway.metric(&format!("{DROPPED}{{reason=\"queue_full\"}}")).await;
-    assert_eq!(gateway.metric("hubbub_gateway_spans_exported_total").await, 0.0);
-    assert!(full + spans <= 2.0 * MESSAGES as f64 + 1.0, "{full} and {spans} of all spans");
+}
+
+/// Waits until all spans are exported or lost, but for so many that may wait; gives what is told of them, in this order:
+/// exported, failed, too many.
+async fn accounted(gateway: &GatewayProcess, but_for: usize) -> [f64; 3] {
+    let mut told = [0.0; 3];
+    while told.iter().sum::<f64>() < SPANS - but_for as f64 {
+        for (metric, told) in [EXPORTED, FAILED, FULL].into_iter().zip(&mut told) {
+            *told = gateway.metric(metric).await;
+        }
+    }
+    assert!(told.iter().sum::<f64>() <= SPANS, "each is told once: {told:?}");
+    told
+}
+
+/// Members get their messages, spans are lost and counted, the log is not flooded, and the drain ends in good order.
+async fn nobody_notices(collector: SocketAddr, protocol: &str) {
+    let (file, endpoint) = (RoomsFile::lobby(OPEN), format!("http://{collector}"));
+    let begun = Instant::now();
+    let little_patience = [("OTEL_EXPORTER_OTLP_TIMEOUT", "300")];
+    let mut gateway = traced(&file.flags(&QUICK), &endpoint, protocol, &little_patience).await;
+    let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+    talk(&mut member).await;
+    gateway.metric_until(FAILED, |spans| spans > 0.0).await;
+    let [exported, ..] = within("all spans", accounted(&gateway, QUEUE + BATCH)).await;
+    assert_eq!(exported, 0.0);
     gateway.terminate();
     assert_eq!(member.close_code().await, Some(1012));
     drop(member);
     assert!(gateway.ended().await.success(), "the drain ends in good order");
-    let told = gateway.find_all("spans were lost, because the collector did not take them");
+    let told = gateway.find_all(LOST);
     // The first at once, then one in ten seconds.
     let most = 1 + begun.elapsed().as_secs().div_ceil(10) as usize;
     assert!((1..=most).contains(&told.len()), "told with a limit: {told:#?}");
     assert!(told[0]["error"].is_string() && told[0]["endpoint"].is_string(), "{told:#?}");
+}
+
+/// While an export hangs, for the 10 s that it may by default: members are served as ever, spans wait in bounded number,
+/// and the end does not wait for the export.
+async fn a_hanging_export_holds_nothing_up(endpoint: &str, protocol: &str) {
+    let file = RoomsFile::lobby(OPEN);
+    let mut gateway = traced(&file.flags(&QUICK), endpoint, protocol, &[]).await;
+    let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+    talk(&mut member).await;
+    // The first export began with the handshake. Had a message waited for it, or for any after it, then that would have
+    // come to its end.
+    assert_eq!(gateway.metric(FAILED).await, 0.0, "all messages went while the first export hung");
+    let [exported, _, full] = within("all spans", accounted(&gateway, QUEUE + BATCH)).await;
+    assert_eq!(exported, 0.0);
+    assert!(full > 0.0, "more spans than may wait are lost and counted");
+    let begun = Instant::now();
+    gateway.terminate();
+    assert_eq!(member.close_code().await, Some(1012));
+    drop(member);
+    assert!(gateway.ended().await.success(), "the drain ends in good order");
+    // Two promised seconds. What waits is three batches: without a limit of its own it takes more than 20.
+    assert!(begun.elapsed() < Duration::from_secs(6), "ended after {:?}", begun.elapsed());
+    assert_eq!(gateway.find_all("the last spans did not reach the collector").len(), 1);
 }
 
 /// An address where nothing listens.
@@ -99,6 +153,36 @@ async fn a_collector_that_is_away_is_not_noticed() {
 async fn a_collector_that_never_answers_is_not_noticed() {
     nobody_notices(collector(None).await, "grpc").await;
     nobody_notices(collector(None).await, "http/protobuf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_hangs_holds_up_neither_messages_nor_the_end() {
+    let silent = format!("http://{}", collector(None).await);
+    a_hanging_export_holds_nothing_up(&silent, "grpc").await;
+    a_hanging_export_holds_nothing_up(&silent, "http/protobuf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_froze_gets_spans_again_when_it_goes_on() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let (jaeger, file) = (Jaeger::start().await, RoomsFile::lobby(OPEN));
+        let endpoint = if protocol == "grpc" { jaeger.grpc() } else { jaeger.http() };
+        let gateway = traced(&file.flags(&[]), &endpoint, protocol, &[]).await;
+        let mut member = Client::join(gateway.listen(), LOBBY, None).await.unwrap();
+        gateway.metric_until(EXPORTED, |spans| spans >= 1.0).await;
+        jaeger.freeze();
+        talk(&mut member).await;
+        gateway.metric_until(FULL, |spans| spans > 0.0).await;
+        jaeger.thaw();
+        within("all spans", accounted(&gateway, 0)).await;
+        member.send("after").await.unwrap();
+        assert_eq!(member.next_message().await, Received::Text("after".to_owned()));
+        jaeger
+            .until("hubbub-gateway", &[("messaging.message.body.size", "5")], |spans| {
+                spans.len() >= 2
+            })
+            .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

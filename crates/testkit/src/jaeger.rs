@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -138,6 +139,28 @@ impl Jaeger {
             http: told(http),
             scheme: if certificates.is_some() { "https" } else { "http" },
         }
+    }
+
+    /// Stops it in its tracks: connections stay, and nothing is answered until [`Jaeger::thaw`].
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    ///
+    /// As [`Jaeger::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("Jaeger runs");
     }
 
     /// Where OTLP comes in over gRPC, as `OTEL_EXPORTER_OTLP_ENDPOINT` takes it.
