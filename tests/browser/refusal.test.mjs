@@ -45,6 +45,8 @@ test("a refused origin is named, with what would let it in", async (t) => {
   assert.ok(reason.includes(front.origin), reason);
   assert.ok(reason.includes("demo/lobby"), reason);
   assert.ok(reason.includes("spec.allowedOrigins"), reason);
+  // By that name the gateway's log and traces tell of the refusal.
+  assert.match(await visitor.page.locator("#connection-name").innerText(), /^[0-9a-f]{16}$/);
   await assertGivenUp(visitor);
   assert.equal(await visitor.handshakes(), 1);
   for (const control of [visitor.page.getByLabel("Message", { exact: true }), visitor.page.locator("#send")]) {

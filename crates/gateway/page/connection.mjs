@@ -23,7 +23,7 @@ function newName() {
 /**
  * States given to `onState`: `{name: "connecting"}`, `{name: "open", again, connection}` (`again`: not
  * the first time; `connection`: what this one is called), `{name: "waiting", until, title, detail}` (`until` in ms since the epoch) and
- * `{name: "closed", title, detail}`.
+ * `{name: "closed", title, detail}`; the last two with `connection` where a gateway has refused that one.
  */
 export class Connection {
   #options;
@@ -73,7 +73,7 @@ export class Connection {
       "close",
       current((event) => {
         this.#leave();
-        if (openedAt === 0) this.#explain();
+        if (openedAt === 0) this.#explain(connection);
         else {
           if (Date.now() - openedAt >= STABLE_MS) this.#attempt = 0;
           this.#closed(event);
@@ -135,20 +135,23 @@ export class Connection {
   }
 
   /** A handshake has failed: a plain GET tells why. */
-  async #explain() {
+  async #explain(name) {
     const turn = this.#turn;
     const verdict = await this.#options.ask();
-    if (turn === this.#turn) this.#follow(afterRefusal(verdict, this.#context()));
+    if (turn !== this.#turn) return;
+    // Where nobody answers, nobody has heard that name either.
+    const connection = verdict === null ? undefined : name;
+    this.#follow(afterRefusal(verdict, this.#context()), connection);
   }
 
-  #follow(decision) {
+  #follow(decision, connection) {
     const { retry, delay, title, detail } = decision;
     if (!retry) {
-      this.#options.onState({ name: "closed", title, detail });
+      this.#options.onState({ name: "closed", title, detail, connection });
       return;
     }
     this.#attempt += 1;
-    this.#wait(delay, { title, detail });
+    this.#wait(delay, { title, detail, connection });
   }
 
   #wait(delay, words) {

@@ -128,8 +128,8 @@ function showState(next) {
   if (next.name === "open" && next.again) {
     history.note("Reconnected. What was said in between is not shown here.");
   }
-  if (next.name === "open") {
-    // It stays in sight when the connection has ended: that is when somebody asks for it.
+  if (next.connection !== undefined) {
+    // Of an attempt that was refused too. It stays in sight when the connection has ended: that is when somebody asks for it.
     at("connection").hidden = false;
     at("connection-name").textContent = next.connection;
   }

@@ -42,7 +42,7 @@ pub struct Public {
     pub default_room: Option<String>,
 }
 
-/// The header of a 101 that says what the connection is called.
+/// The header of the answer to a handshake that says what the connection is called, or would have been.
 const CONNECTION: HeaderName = HeaderName::from_static("hubbub-connection");
 
 impl Public {
@@ -227,9 +227,6 @@ async fn enter(
     handshake: &Handshake,
 ) -> Result<Ticket, Refusal> {
     let connection = wanted_connection(parts.uri.query()).map_err(Refusal::ConnectionId)?;
-    if let Some(connection) = connection {
-        handshake.named(connection);
-    }
     let room = public.entrance.room(name)?;
     handshake.found(&room);
     let arrival = Arrival { peer, connection, handshake: handshake.context() };
@@ -257,8 +254,12 @@ fn switching_protocols(accept: HeaderValue, connection: ConnectionId) -> Respons
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    with_connection(response, connection)
+}
+
+fn with_connection(mut response: Response, connection: ConnectionId) -> Response {
     if let Ok(connection) = HeaderValue::from_str(&connection.to_string()) {
-        headers.insert(CONNECTION, connection);
+        response.headers_mut().insert(CONNECTION, connection);
     }
     response
 }
@@ -328,9 +329,13 @@ fn wants_page(headers: &HeaderMap) -> bool {
 fn refuse(refusal: Refusal, parts: &Parts) -> Response {
     let handshake = parts.extensions.get::<Arc<Handshake>>();
     if let (Some(handshake), Some(door)) = (handshake, parts.extensions.get::<Arc<Door>>()) {
-        handshake.refused(&refusal, parts.uri.path(), door.peer());
+        // Who is refused complains by a name too: its own, as far as that is one.
+        let wanted = wanted_connection(parts.uri.query()).ok().flatten();
+        let connection = wanted.unwrap_or_else(ConnectionId::random);
+        handshake.refused(&refusal, connection, parts.uri.path(), door.peer());
+        return with_connection(refusal.into_response(), connection);
     }
-    if handshake.is_some() || parts.method != Method::GET || !wants_page(&parts.headers) {
+    if parts.method != Method::GET || !wants_page(&parts.headers) {
         return refusal.into_response();
     }
     let status = refusal.status();

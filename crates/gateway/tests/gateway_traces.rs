@@ -273,6 +273,38 @@ async fn a_drain_leaves_its_receipt_and_the_ends_of_its_members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_has_a_name_to_complain_by() {
+    let (jaeger, file) = (Jaeger::start().await, RoomsFile::lobby("allowedOrigins: ['*']"));
+    let gateway = traced(&file.flags(&[]), &jaeger.grpc(), &[]).await;
+    let ask = |target: &str| Handshake::new(gateway.listen(), target);
+    let mine = "00c0ffee12345678";
+    let named = format!("?connection={mine}");
+    for (request, status, its_own) in [
+        (ask(&format!("{LOBBY}{named}")), 403, true),
+        (ask(LOBBY), 403, false),
+        (ask(&format!("/rooms/demo/nowhere{named}")), 404, true),
+        (ask(&format!("/elsewhere{named}")), 404, true),
+        (ask(&format!("{LOBBY}{named}")).set("Sec-WebSocket-Version", "12"), 426, true),
+        (ask(&format!("{LOBBY}{named}")).with("Cookie", "x".repeat(20_000)), 431, true),
+        (ask(&format!("{LOBBY}?connection=mine")), 400, false),
+    ] {
+        let answer = request.answer().await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        let name = answer.header("hubbub-connection").expect("it is told").to_owned();
+        assert_eq!(name == mine, its_own, "{status}: {name}");
+        assert!(name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        let code = status.to_string();
+        let tags = [("hubbub.connection.id", &*name), ("http.response.status_code", &*code)];
+        jaeger.until(SERVICE, &tags, |spans| !spans.is_empty()).await;
+        let told = gateway.find_all("handshake refused");
+        assert!(told.iter().any(|line| line["connection"] == *name), "{name} in {told:#?}");
+    }
+    // A question by a plain GET is no connection.
+    let asked = http::get(gateway.listen(), "/rooms/demo/nowhere").await;
+    assert_eq!((asked.status, asked.header("hubbub-connection")), (404, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_connections_name_leads_to_its_room_and_its_traffic() {
     let file = RoomsFile::lobby(OPEN);
     let gateway = GatewayProcess::start(GATEWAY, &file.flags(&[])).await;

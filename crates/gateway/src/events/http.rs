@@ -168,11 +168,6 @@ impl Handshake {
         self.context
     }
 
-    /// It names its connection itself.
-    pub(crate) fn named(&self, connection: ConnectionId) {
-        self.span.set(names::CONNECTION, connection.to_string());
-    }
-
     /// It is for this room, which is served here.
     pub(crate) fn found(&self, room: &Room) {
         self.span.set(names::ROOM, room.name().to_string());
@@ -188,11 +183,20 @@ impl Handshake {
     }
 
     /// The path and the origin are the client's: they are told to nobody but the debug log, and quoted there.
-    pub(crate) fn refused(&self, refusal: &Refusal, path: &str, peer: SocketAddr) {
+    pub(crate) fn refused(
+        &self,
+        refusal: &Refusal,
+        connection: ConnectionId,
+        path: &str,
+        peer: SocketAddr,
+    ) {
         let outcome = refusal.reason();
         self.events.handshakes.get_or_create(&OutcomeLabels { outcome }).inc();
-        tracing::debug!(outcome, ?path, %peer, detail = %refusal, "handshake refused");
+        tracing::debug!(outcome, %connection, ?path, %peer, detail = %refusal, "handshake refused");
         let status = refusal.status();
+        if self.span.is_some() {
+            self.span.set(names::CONNECTION, connection.to_string());
+        }
         self.span.set(names::REFUSAL, outcome);
         self.span.set(attribute::STATUS, i64::from(status.as_u16()));
         if let Refusal::Origin(_) = refusal {
