@@ -7,6 +7,9 @@ pub const TARGET: &str = "hubbub_trace";
 /// The header that carries a span from one program to another (W3C Trace Context). NATS keeps the case of headers.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// Set on a span that is not to be sent, because there are too many of its kind; no collector sees it.
+pub const LIMITED: &str = "hubbub.limited";
+
 /// Names of spans. Rooms are attributes, so that each name stands for one operation.
 pub mod span {
     /// A handshake at a room's address.

@@ -117,6 +117,11 @@ impl OpenSpan {
         }
     }
 
+    /// Gives the span up, because there are too many of its kind: it is counted, and not sent. To be called last.
+    pub fn limit(&self) {
+        self.set(names::LIMITED, true);
+    }
+
     /// Which span this is; none if it is not kept.
     #[must_use]
     pub fn context(&self) -> Option<SpanRef> {

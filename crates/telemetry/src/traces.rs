@@ -5,8 +5,8 @@
 
 use std::{
     fs, io,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
@@ -27,16 +27,24 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::names;
 
+mod answers;
 mod export;
 mod http_client;
+mod per_second;
 mod settings;
 
-use export::{Counted, Counts, Queue};
+use answers::Answers;
+use export::{Counted, Counts, Load, Queue};
 use http_client::RuntimeClient;
+use per_second::PerSecond;
 pub use settings::{Protocol, SettingError, Settings};
 
 /// How long the last spans may take at the end of the program.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Refused handshakes that are traced in a second: whoever knows the address can make as many as they like, and nobody
+/// needs more of them to see what is wrong.
+const REFUSALS_PER_SECOND: u32 = 10;
 
 /// Who sends the spans.
 #[derive(Debug, Clone)]
@@ -90,6 +98,8 @@ struct On {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     counts: Counts,
+    load: Arc<Load>,
+    refusals: PerSecond,
     /// A message is kept if a random number is at most this; none is if there is none.
     threshold: Option<u64>,
 }
@@ -107,6 +117,7 @@ impl Traces {
 
     /// What the environment asks for; see [`Settings`].
     pub(crate) fn from_environment(program: &Program) -> Result<Self, TracesError> {
+        Settings::refuse_what_is_no_text(std::env::vars_os())?;
         Self::start(program, &|name| std::env::var(name).ok())
     }
 
@@ -121,11 +132,13 @@ impl Traces {
     ) -> Result<Self, TracesError> {
         let Some(settings) = Settings::read(variable)? else { return Ok(Self::off()) };
         let resource = resource(program, &settings, variable);
-        let (waiting, counts) = (Arc::new(AtomicUsize::new(0)), Counts::default());
+        let (load, counts, answers) =
+            (Arc::<Load>::default(), Counts::default(), Answers::default());
         let exporter = Counted::new(
-            exporter(&settings)?,
-            settings.endpoint.clone(),
-            Arc::clone(&waiting),
+            exporter(&settings, &answers)?,
+            (settings.endpoint.clone(), settings.protocol),
+            answers,
+            Arc::clone(&load),
             counts.clone(),
         );
         let config = BatchConfigBuilder::default()
@@ -140,13 +153,27 @@ impl Traces {
             false => roots,
         };
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(Queue::new(batches, waiting, settings.queue, counts.clone()))
+            .with_span_processor(Queue::new(
+                batches,
+                Arc::clone(&load),
+                settings.queue,
+                counts.clone(),
+            ))
             .with_sampler(sampler)
             .with_resource(resource)
             .build();
         let tracer = provider.tracer("hubbub");
         let threshold = threshold(settings.ratio);
-        Ok(Self(Some(Arc::new(On { settings, provider, tracer, counts, threshold }))))
+        let refusals = PerSecond::new(REFUSALS_PER_SECOND);
+        Ok(Self(Some(Arc::new(On {
+            settings,
+            provider,
+            tracer,
+            counts,
+            load,
+            refusals,
+            threshold,
+        }))))
     }
 
     /// Whether spans are collected at all.
@@ -163,6 +190,13 @@ impl Traces {
         threshold.is_some_and(|threshold| fastrand::u64(..) <= threshold)
     }
 
+    /// Whether the span of a refused handshake is kept: ten in a second are. One that is not is to be told so, by
+    /// [`OpenSpan::limit`](crate::OpenSpan::limit).
+    #[must_use]
+    pub fn keeps_refusal(&self) -> bool {
+        self.0.as_ref().is_some_and(|on| on.refusals.allows(Instant::now()))
+    }
+
     /// Registers the metrics of the exporter; there are none where nothing is traced.
     pub fn register(&self, registry: &mut Registry) {
         if let Some(on) = &self.0 {
@@ -173,11 +207,20 @@ impl Traces {
     /// Sends what still waits, for at most two seconds, and collects no more.
     pub async fn shutdown(&self) {
         let Some(on) = self.0.clone() else { return };
+        let failed_before = on.load.failed();
+        let provider = on.provider.clone();
         // It blocks, and the exporter needs the runtime meanwhile.
         let ended =
-            tokio::task::spawn_blocking(move || on.provider.shutdown_with_timeout(FLUSH_LIMIT));
-        if let Ok(Err(error)) = ended.await {
-            tracing::warn!(%error, "the last spans did not reach the collector");
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_LIMIT));
+        let error = match ended.await {
+            Ok(Err(error)) => Some(error.to_string()),
+            // A batch that fails in time is no error to the library.
+            _ => on.load.why(),
+        };
+        let spans = on.load.not_arrived() - failed_before;
+        if spans > 0 {
+            let (endpoint, error) = (&on.settings.endpoint, error.unwrap_or_default());
+            tracing::warn!(spans, endpoint, error, "the last spans did not reach the collector");
         }
     }
 
@@ -231,7 +274,7 @@ fn resource(
     Resource::builder_empty().with_attributes(attributes).with_service_name(service).build()
 }
 
-fn exporter(settings: &Settings) -> Result<SpanExporter, TracesError> {
+fn exporter(settings: &Settings, answers: &Answers) -> Result<SpanExporter, TracesError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| TracesError::Exporter {
         endpoint: settings.endpoint.clone(),
         source,
@@ -256,7 +299,8 @@ fn exporter(settings: &Settings) -> Result<SpanExporter, TracesError> {
         }
         Protocol::Http => {
             let authorities = authority.map(|(_, authorities)| authorities);
-            let client = RuntimeClient::new(authorities, settings.timeout).map_err(failed)?;
+            let client = RuntimeClient::new(authorities, settings.timeout, answers.clone());
+            let client = client.map_err(failed)?;
             SpanExporter::builder()
                 .with_http()
                 .with_http_client(client)

@@ -194,6 +194,11 @@ impl Handshake {
         self.events.handshakes.get_or_create(&OutcomeLabels { outcome }).inc();
         tracing::debug!(outcome, %connection, ?path, %peer, detail = %refusal, "handshake refused");
         let status = refusal.status();
+        if self.span.is_some() && !self.events.traced.traces.keeps_refusal() {
+            self.span.limit();
+            // No example either: its trace is nowhere to be found.
+            return self.events.answered_after(self.begun.elapsed(), None);
+        }
         if self.span.is_some() {
             self.span.set(names::CONNECTION, connection.to_string());
         }

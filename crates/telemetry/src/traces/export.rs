@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use opentelemetry::Context;
 use opentelemetry_sdk::{
     Resource,
-    error::OTelSdkResult,
+    error::{OTelSdkError, OTelSdkResult},
     trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor},
 };
 use prometheus_client::{
@@ -23,7 +23,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::LogLimit;
+use super::{
+    Protocol,
+    answers::{Answers, advice},
+};
+use crate::{LogLimit, names};
 
 /// What became of spans that were kept.
 #[derive(Debug, Clone, Default)]
@@ -39,10 +43,12 @@ struct Reason {
 
 const QUEUE_FULL: Reason = Reason { reason: "queue_full" };
 const EXPORT_FAILED: Reason = Reason { reason: "export_failed" };
+const REJECTED: Reason = Reason { reason: "rejected" };
+const LIMITED: Reason = Reason { reason: "limited" };
 
 impl Counts {
     pub(super) fn register(&self, registry: &mut Registry) {
-        for reason in [QUEUE_FULL, EXPORT_FAILED] {
+        for reason in [QUEUE_FULL, EXPORT_FAILED, REJECTED, LIMITED] {
             drop(self.dropped.get_or_create(&reason));
         }
         registry.register(
@@ -52,7 +58,7 @@ impl Counts {
         );
         registry.register(
             "spans_dropped",
-            "Spans that were lost: too many waited, or the collector did not take them",
+            "Spans that were lost: too many waited, too many told of refusals, or the collector did not take them",
             self.dropped.clone(),
         );
     }
@@ -62,12 +68,44 @@ impl Counts {
     }
 }
 
+/// Spans between their end and the collector.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    /// Those that wait for their batch.
+    waiting: AtomicUsize,
+    /// Those of the batch that is under way.
+    leaving: AtomicUsize,
+    /// Those whose batch did not arrive, ever.
+    failed: AtomicUsize,
+    /// Why the last batch that did not arrive did not.
+    why: Mutex<Option<String>>,
+}
+
+impl Load {
+    /// Spans that have not arrived, and will not if nothing more is sent.
+    pub(super) fn not_arrived(&self) -> usize {
+        [&self.waiting, &self.leaving, &self.failed]
+            .map(|spans| spans.load(Ordering::Acquire))
+            .iter()
+            .sum()
+    }
+
+    /// Spans whose batch did not arrive.
+    pub(super) fn failed(&self) -> usize {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Why the last batch that did not arrive did not.
+    pub(super) fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The queue, with the library's batches behind it.
 #[derive(Debug)]
 pub(super) struct Queue {
     batches: BatchSpanProcessor,
-    /// Spans that wait for their batch.
-    waiting: Arc<AtomicUsize>,
+    load: Arc<Load>,
     most: usize,
     counts: Counts,
     full_log: LogLimit,
@@ -76,11 +114,11 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(
         batches: BatchSpanProcessor,
-        waiting: Arc<AtomicUsize>,
+        load: Arc<Load>,
         most: usize,
         counts: Counts,
     ) -> Self {
-        Self { batches, waiting, most, counts, full_log: LogLimit::default() }
+        Self { batches, load, most, counts, full_log: LogLimit::default() }
     }
 }
 
@@ -88,9 +126,14 @@ impl SpanProcessor for Queue {
     fn on_start(&self, _span: &mut Span, _context: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        let taken = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
-            (waiting < self.most).then_some(waiting + 1)
-        });
+        // It is looked for from behind, where it was set last.
+        if span.attributes.iter().rev().any(|attribute| attribute.key.as_str() == names::LIMITED) {
+            return self.counts.lost(&LIMITED, 1);
+        }
+        let taken =
+            self.load.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
+                (waiting < self.most).then_some(waiting + 1)
+            });
         if taken.is_ok() {
             return self.batches.on_end(span);
         }
@@ -122,41 +165,75 @@ impl SpanProcessor for Queue {
 pub(super) struct Counted<E> {
     exporter: E,
     endpoint: String,
-    waiting: Arc<AtomicUsize>,
+    protocol: Protocol,
+    answers: Answers,
+    load: Arc<Load>,
     counts: Counts,
     failed_log: LogLimit,
+    rejected_log: LogLimit,
 }
 
 impl<E> Counted<E> {
     pub(super) fn new(
         exporter: E,
-        endpoint: String,
-        waiting: Arc<AtomicUsize>,
+        (endpoint, protocol): (String, Protocol),
+        answers: Answers,
+        load: Arc<Load>,
         counts: Counts,
     ) -> Self {
-        Self { exporter, endpoint, waiting, counts, failed_log: LogLimit::default() }
+        let (failed_log, rejected_log) = Default::default();
+        Self { exporter, endpoint, protocol, answers, load, counts, failed_log, rejected_log }
+    }
+
+    fn arrived(&self, spans: usize) {
+        let answer = self.answers.take();
+        let rejected = spans.min(usize::try_from(answer.rejected).unwrap_or(0));
+        self.counts.exported.inc_by((spans - rejected) as u64);
+        self.counts.lost(&REJECTED, rejected);
+        if rejected == 0 && answer.words.is_empty() {
+            return;
+        }
+        if let Some(spans) = self.rejected_log.allow(rejected as u64) {
+            let Self { endpoint, .. } = self;
+            tracing::warn!(spans, endpoint, words = ?answer.words, "the collector rejects spans, or warns");
+        }
+    }
+
+    fn failed(&self, spans: usize, error: &OTelSdkError) {
+        let mut error = error.to_string();
+        if let Some(cause) = self.answers.take().cause {
+            error.push_str(": ");
+            error.push_str(&cause);
+        }
+        if let Some(advice) = advice(self.protocol, &error) {
+            error.push_str("; ");
+            error.push_str(&advice);
+        }
+        self.counts.lost(&EXPORT_FAILED, spans);
+        self.load.failed.fetch_add(spans, Ordering::AcqRel);
+        if let Some(spans) = self.failed_log.allow(spans as u64) {
+            tracing::warn!(
+                spans,
+                endpoint = self.endpoint,
+                error,
+                "spans were lost, because the collector did not take them",
+            );
+        }
+        *self.load.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 }
 
 impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        self.waiting.fetch_sub(spans, Ordering::AcqRel);
+        self.load.leaving.store(spans, Ordering::Release);
+        self.load.waiting.fetch_sub(spans, Ordering::AcqRel);
         let sent = self.exporter.export(batch).await;
         match &sent {
-            Ok(()) => _ = self.counts.exported.inc_by(spans as u64),
-            Err(error) => {
-                self.counts.lost(&EXPORT_FAILED, spans);
-                if let Some(spans) = self.failed_log.allow(spans as u64) {
-                    tracing::warn!(
-                        spans,
-                        endpoint = self.endpoint,
-                        %error,
-                        "spans were lost, because the collector did not take them",
-                    );
-                }
-            }
+            Ok(()) => self.arrived(spans),
+            Err(error) => self.failed(spans, error),
         }
+        self.load.leaving.store(0, Ordering::Release);
         sent
     }
 

@@ -16,6 +16,8 @@ use opentelemetry_http::{HttpClient, HttpError};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 use tokio::{runtime::Handle, time::timeout};
 
+use super::answers::Answers;
+
 /// The most that a collector may answer.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -25,6 +27,7 @@ pub(super) struct RuntimeClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
     limit: Duration,
+    answers: Answers,
 }
 
 impl RuntimeClient {
@@ -32,6 +35,7 @@ impl RuntimeClient {
     pub(super) fn new(
         authorities: Option<Vec<CertificateDer<'static>>>,
         limit: Duration,
+        answers: Answers,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let provider = std::sync::Arc::new(aws_lc_rs::default_provider());
         let tls =
@@ -52,13 +56,12 @@ impl RuntimeClient {
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, runtime: Handle::current(), limit })
+        Ok(Self { client, runtime: Handle::current(), limit, answers })
     }
 }
 
-#[async_trait::async_trait]
-impl HttpClient for RuntimeClient {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+impl RuntimeClient {
+    async fn ask(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let asked = self.client.request(request.map(Full::new));
         let exchange = async move {
             let (parts, body) = asked.await?.into_parts();
@@ -66,6 +69,22 @@ impl HttpClient for RuntimeClient {
             Ok::<_, HttpError>(Response::from_parts(parts, body))
         };
         let limit = self.limit;
-        self.runtime.spawn(async move { timeout(limit, exchange).await }).await??
+        match self.runtime.spawn(async move { timeout(limit, exchange).await }).await? {
+            Ok(answered) => answered,
+            Err(_) => Err(format!("no answer within {limit:?}").into()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for RuntimeClient {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answered = self.ask(request).await;
+        match &answered {
+            Ok(answer) if answer.status().is_success() => self.answers.taken(answer.body()),
+            Ok(_) => {} // the library tells the status
+            Err(error) => self.answers.failed(error.as_ref()),
+        }
+        answered
     }
 }
