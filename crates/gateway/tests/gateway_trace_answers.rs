@@ -11,6 +11,7 @@ use hubbub_testkit::{
     Certificates, Client, GatewayProcess, Handshake, Jaeger, OPEN, RoomsFile, eventually, within,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::task::TaskTracker;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
 const LOBBY: &str = "/rooms/demo/lobby";
@@ -75,7 +76,7 @@ async fn a_collector_without_tls_is_asked_about() {
 async fn collector(body: &'static [u8]) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    TaskTracker::new().spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
             while let Ok(read @ 1..) = socket.read(&mut buffer).await {
