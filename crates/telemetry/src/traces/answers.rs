@@ -71,30 +71,28 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// What to look at, where an error has a cause that people often make.
+/// What to look at, where an error has a cause that people often make. For a collector that has never taken anything:
+/// connections break where the port is right, too.
 pub(super) fn advice(protocol: Protocol, error: &str) -> Option<String> {
+    let error = error.to_lowercase();
     let has = |marks: &[&str]| marks.iter().any(|mark| error.contains(mark));
     // The other end does not speak TLS.
-    if has(&["InvalidContentType"]) {
+    if has(&["invalidcontenttype"]) {
         return Some("does the collector speak TLS at this port? If not, give http://".to_owned());
     }
+    // Who does not understand the other answers in its own way and goes; which of that is seen first is a matter of luck.
+    let gone = has(&["broken pipe", "connection reset", "connection closed", "not ready"]);
     let (marks, other, port): (&[_], _, _) = match protocol {
-        // HTTP/1 or TLS, read as a frame of HTTP/2, or the end of the connection behind it, whichever is seen first; or an
-        // answer of HTTP/2 that is none of gRPC.
+        // HTTP/1 or TLS, read as a frame of HTTP/2; or an answer of HTTP/2 that is none of gRPC.
         Protocol::Grpc => (
-            &[
-                "frame with invalid size",
-                "broken pipe",
-                "invalid compression flag",
-                "grpc-status header missing",
-            ],
+            &["frame with invalid size", "invalid compression flag", "grpc-status header missing"],
             "http/protobuf",
             4317,
         ),
-        // A frame of HTTP/2, read as HTTP/1.
-        Protocol::Http => (&["invalid HTTP version", "HTTP/0.9"], "grpc", 4318),
+        // A frame of HTTP/2, read as HTTP/1: as the answer, or before there is a question.
+        Protocol::Http => (&["invalid http version", "unexpected message"], "grpc", 4318),
     };
-    has(marks).then(|| {
+    (gone || has(marks)).then(|| {
         format!(
             "is this the port for OTEL_EXPORTER_OTLP_PROTOCOL={other}? The usual one for this protocol is {port}; \
              a collector behind TLS wants https://"

@@ -205,7 +205,9 @@ impl<E> Counted<E> {
             error.push_str(": ");
             error.push_str(&cause);
         }
-        if let Some(advice) = advice(self.protocol, &error) {
+        if self.counts.exported.get() == 0
+            && let Some(advice) = advice(self.protocol, &error)
+        {
             error.push_str("; ");
             error.push_str(&advice);
         }
