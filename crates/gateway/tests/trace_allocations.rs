@@ -28,6 +28,10 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const MESSAGES: usize = 1000;
 const ROUNDS: usize = 5;
 
+/// More than one thread serves alone: the room is spread over both.
+const CROWD: usize = 160;
+const MESSAGES_TO_CROWD: usize = 50;
+
 /// So small a share that none of the messages here is in it, and not nothing: each message is decided upon.
 const NONE_OF_THEM: &str = "1e-15";
 
@@ -51,7 +55,12 @@ struct Talker {
 }
 
 impl Talker {
-    async fn start(file: &RoomsFile, nats: Option<&NatsServer>, traces: Traces) -> Self {
+    async fn start(
+        file: &RoomsFile,
+        nats: Option<&NatsServer>,
+        traces: Traces,
+        shards: NonZeroUsize,
+    ) -> Self {
         let gateway = Gateway::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_listen: "127.0.0.1:0".parse().unwrap(),
@@ -65,8 +74,8 @@ impl Talker {
                 window: Duration::ZERO,
                 deadline: Duration::from_secs(1),
             },
-            shards: NonZeroUsize::MIN,
-            max_connections: 100,
+            shards,
+            max_connections: 1000,
             open_files: None,
             room_metrics: true,
             traces,
@@ -109,13 +118,49 @@ async fn measured<const N: usize>(nats: Option<&NatsServer>, traces: [&Traces; N
     let mut counts = [const { Vec::new() }; N];
     for _ in 0..ROUNDS {
         for (traces, counts) in traces.into_iter().zip(&mut counts) {
-            let mut talker = Talker::start(&file, nats, traces.clone()).await;
+            let mut talker = Talker::start(&file, nats, traces.clone(), NonZeroUsize::MIN).await;
             talker.allocations().await; // until buffers have their size
             counts.push(talker.allocations().await);
             talker.end().await;
         }
     }
     counts.map(|counts| median(counts) as f64 / MESSAGES as f64)
+}
+
+/// Allocations a message in a room that two threads serve, with each of these.
+async fn measured_in_a_crowd<const N: usize>(traces: [&Traces; N]) -> [f64; N] {
+    let (file, two) = (RoomsFile::lobby(OPEN), NonZeroUsize::new(2).unwrap());
+    let mut counts = [const { Vec::new() }; N];
+    for _ in 0..ROUNDS {
+        for (traces, counts) in traces.into_iter().zip(&mut counts) {
+            let mut talker = Talker::start(&file, None, traces.clone(), two).await;
+            let mut crowd = Vec::new();
+            for _ in 1..CROWD {
+                crowd.push(
+                    Client::join(talker.gateway.address(), "/rooms/demo/lobby", None)
+                        .await
+                        .unwrap(),
+                );
+            }
+            let mut allocations = 0;
+            for _ in 0..2 {
+                // The first time buffers get their size.
+                let region = Region::new(ALLOCATOR);
+                for _ in 0..MESSAGES_TO_CROWD {
+                    talker.member.send_frame(true, Opcode::Binary, b"\xffhello").await.unwrap();
+                    for member in crowd.iter_mut().chain([&mut talker.member]) {
+                        let heard = member.next_message().await;
+                        assert_eq!(heard, Received::Binary(b"\xffhello".to_vec()));
+                    }
+                }
+                allocations = region.change().allocations;
+            }
+            counts.push(allocations);
+            drop(crowd);
+            talker.end().await;
+        }
+    }
+    counts.map(|counts| median(counts) as f64 / MESSAGES_TO_CROWD as f64)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,6 +177,11 @@ async fn a_message_that_is_not_traced_allocates_nothing_for_it() {
         assert!((on - off).abs() < 0.5, "{bus}: {off} off, {on} on");
         without.push(off);
     }
+    let [off, on] = measured_in_a_crowd([&Traces::off(), &on]).await;
+    println!("{CROWD} members: {off} allocations a message with tracing off, {on} with it on");
+    // The clients are of this process and allocate by how what they read happens to be cut, some of 500 more or less. One
+    // more for every member would be 160, and a span of its own some 50.
+    assert!((on - off).abs() < 25.0, "{CROWD} members: {off} off, {on} on");
     // Last, because the exporter has work then: that this test can see what a traced message costs.
     for ((bus, nats), without) in buses.into_iter().zip(without) {
         let [traced] = measured(nats, [&every]).await;
