@@ -2,11 +2,10 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::PoisonError,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -14,13 +13,16 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
 
-use crate::{GIVE_UP, eventually};
+use crate::{
+    GIVE_UP, eventually,
+    log_lines::{LogLines, log_lines},
+};
 
 /// A running gateway; dropped, it is killed.
 #[derive(Debug)]
 pub struct GatewayProcess {
     child: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: LogLines,
     reader: Option<JoinHandle<()>>,
     listen: SocketAddr,
     admin: SocketAddr,
@@ -69,14 +71,7 @@ impl GatewayProcess {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the gateway's program can be started");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let stderr = child.stderr.take().expect("a pipe was asked for");
-        let lines = Arc::clone(&log);
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
+        let (log, reader) = log_lines(&mut child);
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut process =
             Self { child, log, reader: Some(reader), listen: nowhere, admin: nowhere };

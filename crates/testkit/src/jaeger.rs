@@ -1,19 +1,18 @@
 //! A real Jaeger for one test: all of it in one process, in memory, on free ports, and gone when the test is.
 
 use std::{
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
     ops::Deref,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::PoisonError,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Certificates, eventually};
+use crate::{Certificates, eventually, log_lines::log_lines};
 
 mod api;
 
@@ -103,14 +102,7 @@ impl Jaeger {
                     program.display()
                 )
             });
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let stderr = process.stderr.take().expect("a pipe was asked for");
-        let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
+        let (log, _) = log_lines(&mut process);
         let (mut query, mut grpc, mut http) = (None, None, None);
         eventually("Jaeger serves", || {
             if let Ok(Some(status)) = process.try_wait() {

@@ -18,6 +18,7 @@ mod handshake;
 pub mod http;
 mod jaeger;
 mod kubectl;
+mod log_lines;
 mod member;
 mod nats_server;
 mod prometheus;

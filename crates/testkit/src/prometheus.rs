@@ -3,18 +3,17 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::PoisonError,
     time::Instant,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{GIVE_UP, eventually};
+use crate::{GIVE_UP, eventually, log_lines::log_lines};
 
 /// Names the folder with `prometheus` and `promtool`, when they are not on the path.
 const FOLDER_ENV: &str = "HUBBUB_PROMETHEUS";
@@ -103,14 +102,7 @@ impl Prometheus {
                     program.display()
                 )
             });
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let stderr = process.stderr.take().expect("a pipe was asked for");
-        let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
+        let (log, _) = log_lines(&mut process);
         let mut address = None;
         eventually("Prometheus serves", || {
             let log = log.lock().unwrap_or_else(PoisonError::into_inner);
