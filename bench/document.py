@@ -74,6 +74,7 @@ Absolute figures belong to this machine on this day: **compare the columns of on
 
 - **bare write loop**: no server at all but one `write` of the ready frame to each socket (`hubbub-floor`): the limit. With
   *collecting* it joins what is due within 5 ms into one call.
+  *Two bare write loops* pass every message on to each other: what a second server costs at the least.
 - **gorilla hub**: the chat server that gorilla tutorials teach (`bench/peers/gorilla`), with a hub for each room and
   without its log lines. It throws out a member with 256 messages waiting.
 - **axum**: WebSockets of axum and a tokio broadcast channel for each room (`bench/peers/axum`), with its defaults and with a read buffer of 4 KiB. A member

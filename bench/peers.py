@@ -33,6 +33,19 @@ class Floor5(Floor):
     name, title, collect = "floor5", "bare write loop, collecting 5 ms", 5
 
 
+class FloorTwice(Server):
+    """Two of them that pass every message on to each other, without a broker between them: what a second server costs at the least."""
+
+    name, title = "floor2", "two bare write loops"
+
+    def start(self, scenario):
+        command = [self.binaries / "hubbub-floor", "--addr", "127.0.0.1:0"]
+        first = self.begin(*command, "--relay-listen", "127.0.0.1:0")
+        relay = first.await_line(lambda line: line.startswith("relay on") and port(line))
+        second = self.begin(*command, "--relay", f"127.0.0.1:{relay}")
+        self.ports = [each.await_line(lambda line: line.startswith("listening on") and port(line)) for each in (first, second)]
+
+
 class Gorilla(Server):
     name, title = "gorilla", "gorilla hub"
 
@@ -193,5 +206,5 @@ def await_listener(number, process):
 
 
 SERVERS = {server.name: server for server in (
-    Ours, OursTraced, OursOverNats, OursTwice, Floor, Floor5, Gorilla, Axum, Axum4k, Centrifugo, Nats, NodeWs,
+    Ours, OursTraced, OursOverNats, OursTwice, Floor, FloorTwice, Floor5, Gorilla, Axum, Axum4k, Centrifugo, Nats, NodeWs,
 )}

@@ -47,7 +47,7 @@ def ladder(rate, servers):
 WITH_COLLECTING = ("ours", "floor", "floor5", "gorilla", "axum-4k", "centrifugo")
 GROWTH = ("ours", "floor", "gorilla")
 TRACED = ("ours", "ours-traced")
-PAIR = ("ours", "ours-nats", "ours2")
+PAIR = ("ours", "ours-nats", "ours2", "floor", "floor2")
 SLOW = ("ours", "gorilla", "axum-4k", "centrifugo", "nats", "ws")
 
 # Deliveries a second of the steps of growth: enough to measure, and far from what any of the servers can do.
@@ -89,11 +89,11 @@ SCENARIOS = {scenario.name: scenario for scenario in (
     # As many as the 20,000 open files allow that a process is often given at most.
     Scenario("pairs", "9,500 rooms × 2, a message a second each", 2, 9500, rate=1, duration="6s", options=("--tail", "30s"),
              servers=NEAR),
-    Scenario("le", "100 rooms × 20, 5 messages a second each, over one gateway, alone and with NATS, and over two", 20, 100,
+    Scenario("le", "100 rooms × 20, 5 messages a second each, over one, alone and with NATS, and over two", 20, 100,
              rate=5, servers=PAIR),
-    Scenario("e1", "one room × 1,000, 50 messages a second, over one gateway, alone and with NATS, and over two", 1000, rate=50,
+    Scenario("e1", "one room × 1,000, 50 messages a second, over one, alone and with NATS, and over two", 1000, rate=50,
              publishers=10, servers=PAIR),
-    Scenario("e100", "100 rooms × 20, 20 messages a second each, over one gateway, alone and with NATS, and over two", 20, 100, rate=20,
+    Scenario("e100", "100 rooms × 20, 20 messages a second each, over one, alone and with NATS, and over two", 20, 100, rate=20,
              servers=PAIR),
     Scenario("trace-one", "one room × 1,000, 50 messages a second, one of a hundred messages traced or none", 1000, rate=50,
              publishers=10, servers=TRACED),

@@ -6,9 +6,9 @@
 mod room;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     net::TcpListener,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use clap::Parser;
@@ -156,19 +156,30 @@ impl Drop for Child {
     }
 }
 
+/// Starts a bare write loop; what it says first is read from the second value.
+fn floor(options: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let floor = Command::new(env!("CARGO_BIN_EXE_hubbub-floor"))
+        .args(options)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut floor = Child(floor);
+    let said = BufReader::new(floor.0.stdout.take().unwrap()).lines();
+    (floor, said)
+}
+
+/// The address in its next line, which begins with these words.
+fn address(said: &mut Lines<BufReader<ChildStdout>>, words: &str) -> String {
+    let line = said.next().unwrap().unwrap();
+    assert!(line.starts_with(words), "{words}, not {line}");
+    line[words.len()..].to_owned()
+}
+
 #[test]
 fn the_program_measures_the_bare_write_loop() {
     for collect in ["0", "5"] {
-        let mut floor = Child(
-            Command::new(env!("CARGO_BIN_EXE_hubbub-floor"))
-                .args(["--collect", collect])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        );
-        let mut line = String::new();
-        BufReader::new(floor.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap();
+        let (floor, mut said) = floor(&["--collect", collect]);
+        let address = address(&mut said, "listening on ");
         let output = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
             .arg(format!("ws://{address}/rooms/demo/room-{{room}}"))
             .args("-r5 -m20 -p2 --rate=50 -w0s -d500ms --churn=20 --json=-".split(' '))
@@ -184,6 +195,24 @@ fn the_program_measures_the_bare_write_loop() {
         assert!((1..=5 * 25).contains(&sent), "{sent}");
         assert!(report["memory"]["after"]["rss"].as_u64().unwrap() > 0);
     }
+}
+
+#[test]
+fn two_bare_write_loops_serve_the_same_rooms() {
+    let free = "127.0.0.1:0";
+    let (_first, mut first_said) = floor(&["--relay-listen", free]);
+    let relay = address(&mut first_said, "relay on ");
+    let (_second, mut second_said) = floor(&["--relay", &relay]);
+    let url = |said: &mut Lines<BufReader<ChildStdout>>| {
+        format!("ws://{}/rooms/demo/room-{{room}}", address(said, "listening on "))
+    };
+    let output = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))
+        .args([url(&mut first_said), url(&mut second_said)])
+        .args("-r5 -m20 -p2 --rate=50 -w0s -d500ms --tail=30s".split(' '))
+        .output()
+        .unwrap();
+    let summary = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && summary.ends_with("PASSED\n"), "{summary}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! One thread, one epoll. It speaks enough of the protocol for `hubbub-load` (the handshake, frames
 //! in, one ready frame out to each socket by one `write` call), and has nothing else: no limits, no
 //! heartbeat, no queue policy, no origin check. `--collect` waits some milliseconds and writes what
-//! has gathered for a room in one call a socket. Not for any other use.
+//! has gathered for a room in one call a socket. Two of them can be linked (`--relay-listen` and `--relay`), which tells
+//! what a second server costs at the least. Not for any other use.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,12 @@ use hubbub_websocket::{Decoder, Event, Limits, Opcode, Role, handshake::accept_f
 use mio::{Events, Interest, Poll, Token, net::TcpListener, net::TcpStream};
 use socket2::{Domain, Socket, Type};
 
+mod relay;
+
+use relay::Relay;
+
 const LISTENER: Token = Token(usize::MAX);
+const RELAY: Token = Token(usize::MAX - 1);
 const LIMITS: Limits = Limits::for_message_bytes(1 << 20);
 
 /// Accepted by the kernel before we come to it; the default of 128 would make connects wait.
@@ -34,11 +40,27 @@ struct Options {
     /// Gather a room's messages for so many milliseconds and write them in one call; 0: at once.
     #[arg(long, default_value_t = 0)]
     collect: u64,
+
+    /// Wait here for a second loop, and pass every message on to it.
+    #[arg(long, conflicts_with = "relay")]
+    relay_listen: Option<SocketAddr>,
+
+    /// Pass every message on to the loop that waits there.
+    #[arg(long)]
+    relay: Option<SocketAddr>,
 }
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut floor = Floor::listen(options.addr).context("cannot listen")?;
+    let relay = match (options.relay_listen, options.relay) {
+        (Some(address), _) => Some(Relay::wait(address)?),
+        (None, Some(address)) => Some(Relay::connect(address)?),
+        (None, None) => None,
+    };
+    if let Some(relay) = relay {
+        floor.link(relay)?;
+    }
     writeln!(io::stdout(), "listening on {}", floor.listener.local_addr()?)?;
     floor.serve(Duration::from_millis(options.collect))?;
     Ok(())
@@ -61,8 +83,8 @@ struct Place {
     seat: usize,
 }
 
-#[derive(Default)]
 struct Room {
+    path: String,
     members: Vec<usize>,
     /// Frames to be written.
     gathered: Vec<u8>,
@@ -78,6 +100,7 @@ struct Floor {
     /// Rooms with something gathered.
     due: Vec<usize>,
     buffer: Vec<u8>,
+    relay: Option<Relay>,
 }
 
 impl Floor {
@@ -99,10 +122,18 @@ impl Floor {
             names: HashMap::new(),
             due: Vec::new(),
             buffer: vec![0; 64 * 1024],
+            relay: None,
         })
     }
 
-    fn serve(&mut self, collect: Duration) -> io::Result<()> {
+    fn link(&mut self, mut relay: Relay) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut relay.stream, RELAY, interest)?;
+        self.relay = Some(relay);
+        Ok(())
+    }
+
+    fn serve(&mut self, collect: Duration) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut write_at: Option<Instant> = None;
         loop {
@@ -114,12 +145,18 @@ impl Floor {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,
+                    RELAY => {
+                        self.take_over()?;
+                        if collect.is_zero() {
+                            self.broadcast();
+                        }
+                    }
                     Token(id) => {
                         if event.is_writable() {
                             self.flush(id);
                         }
                         if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            self.read(id);
+                            self.read(id)?;
                         }
                         if collect.is_zero() {
                             self.broadcast();
@@ -159,7 +196,20 @@ impl Floor {
         }
     }
 
-    fn read(&mut self, id: usize) {
+    /// Takes what the other loop has passed on, and goes on with what is for it.
+    fn take_over(&mut self) -> anyhow::Result<()> {
+        let Some(relay) = &mut self.relay else { return Ok(()) };
+        let (names, rooms, due) = (&self.names, &mut self.rooms, &mut self.due);
+        relay.take(&mut self.buffer, |path, frame| {
+            if let Some(room) = names.get(path) {
+                gather(&mut rooms[*room], *room, due).extend_from_slice(frame);
+            }
+        })?;
+        relay.flush()
+    }
+
+    /// Fails only with the link to the other loop.
+    fn read(&mut self, id: usize) -> anyhow::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(Some(peer)) = self.peers.get_mut(id) {
             match peer.stream.read(&mut buffer) {
@@ -167,7 +217,7 @@ impl Floor {
                 Ok(count) if count > 0 => {
                     let alive = match peer.place {
                         None => self.shake_hands(id, &buffer[..count]),
-                        Some(place) => self.receive(id, place, &mut buffer[..count]),
+                        Some(place) => self.receive(id, place, &mut buffer[..count])?,
                     };
                     if !alive {
                         self.remove(id);
@@ -177,6 +227,7 @@ impl Floor {
             }
         }
         self.buffer = buffer;
+        Ok(())
     }
 
     /// The request is taken to come in one piece, as `hubbub-load` sends it.
@@ -197,7 +248,11 @@ impl Floor {
             return false;
         }
         let room = *self.names.entry(path.to_owned()).or_insert_with(|| {
-            self.rooms.push(Room::default());
+            self.rooms.push(Room {
+                path: path.to_owned(),
+                members: Vec::new(),
+                gathered: Vec::new(),
+            });
             self.rooms.len() - 1
         });
         let members = &mut self.rooms[room].members;
@@ -206,8 +261,9 @@ impl Floor {
         true
     }
 
-    fn receive(&mut self, id: usize, place: Place, bytes: &mut [u8]) -> bool {
-        let Some(Some(peer)) = self.peers.get_mut(id) else { return false };
+    /// Says whether the member is still there.
+    fn receive(&mut self, id: usize, place: Place, bytes: &mut [u8]) -> anyhow::Result<bool> {
+        let Some(Some(peer)) = self.peers.get_mut(id) else { return Ok(false) };
         let mut at = 0;
         loop {
             let (used, event) = peer.decoder.decode(&mut bytes[at..], LIMITS);
@@ -215,21 +271,23 @@ impl Floor {
             match event {
                 Ok(Some(Event::Message { kind, payload })) => {
                     let room = &mut self.rooms[place.room];
-                    if room.gathered.is_empty() {
-                        self.due.push(place.room);
+                    let gathered = gather(room, place.room, &mut self.due);
+                    let begin = gathered.len();
+                    write_frame(gathered, true, kind.into(), None, payload);
+                    if let Some(relay) = &mut self.relay {
+                        relay.pass_on(&room.path, &room.gathered[begin..])?;
                     }
-                    write_frame(&mut room.gathered, true, kind.into(), None, payload);
                 }
                 Ok(Some(Event::Close(_))) => {
                     let mut answer = Vec::new();
                     write_frame(&mut answer, true, Opcode::Close, None, &1000_u16.to_be_bytes());
                     // The peer is leaving: it does not matter whether it hears that.
                     let _ = peer.stream.write(&answer);
-                    return false;
+                    return Ok(false);
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => return true,
-                Err(_) => return false,
+                Ok(None) => return Ok(true),
+                Err(_) => return Ok(false),
             }
         }
     }
@@ -275,6 +333,14 @@ impl Floor {
             place.seat = seat;
         }
     }
+}
+
+/// Where the frames of a room gather, which is due from then on.
+fn gather<'a>(room: &'a mut Room, key: usize, due: &mut Vec<usize>) -> &'a mut Vec<u8> {
+    if room.gathered.is_empty() {
+        due.push(key);
+    }
+    &mut room.gathered
 }
 
 /// One write call; `None` when the connection is no more.
