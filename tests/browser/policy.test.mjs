@@ -154,7 +154,7 @@ describe("after a refused handshake", () => {
 
 describe("a verdict", () => {
   test("keeps what has the right type", () => {
-    const facts = { members: 12, maxMessageBytes: 512, requireOrigin: true };
+    const facts = { members: 12, maxMessageBytes: 512, requireOrigin: true, access: "Read" };
     const body = { accepted: true, room: "demo/lobby", ...facts };
     assert.deepEqual(readVerdict(200, null, body), {
       ...body,

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Auth;
 use crate::duration::WireDuration;
 use crate::names::DEFAULT_POOL;
 use crate::room_name::{NameError, RoomName};
@@ -89,6 +90,9 @@ pub struct ChatRoomSpec {
     /// Whether a handshake without an Origin header (any client that is not a browser) is refused.
     #[serde(default = "default_require_origin")]
     pub require_origin: bool,
+    /// Who may enter, and what they may do. Left out, everybody may read and write whose page is of an allowed origin.
+    #[serde(default)]
+    pub auth: Auth,
     /// Which gateways serve the room, and how many.
     #[serde(default)]
     pub gateways: Gateways,
@@ -111,6 +115,7 @@ impl ChatRoomSpec {
         Self {
             allowed_origins,
             require_origin: default_require_origin(),
+            auth: Auth::default(),
             gateways: Gateways::default(),
             limits: RoomLimits::default(),
             heartbeat: Heartbeat::default(),

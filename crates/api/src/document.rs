@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::auth::Access;
 use crate::chat_room::{API_VERSION, ChatRoom, KIND};
 use crate::duration::WireDuration;
 use crate::node::{Entry, Node, Place, Value};
@@ -36,6 +37,8 @@ enum Shape {
     /// An `i64`.
     Whole,
     Duration,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
     Object(&'static Fields),
     Ignored,
 }
@@ -81,9 +84,57 @@ static SPEC: Fields = Fields {
             "is missing: list the origins whose pages may join, such as [\"https://chat.example.com\"], or [\"*\"] for all",
         ),
         field("requireOrigin", Shape::Flag),
+        field("auth", Shape::Object(&AUTH)),
         field("gateways", Shape::Object(&GATEWAYS)),
         field("limits", Shape::Object(&LIMITS)),
         field("heartbeat", Shape::Object(&HEARTBEAT)),
+    ],
+};
+
+const ACCESS: Shape = Shape::Choice(&Access::NAMES);
+
+static AUTH: Fields =
+    Fields { open: false, list: &[field("anonymous", ACCESS), field("jwt", Shape::Object(&JWT))] };
+
+static JWT: Fields = Fields {
+    open: false,
+    list: &[
+        required(
+            "issuer",
+            Shape::Text,
+            "is missing: say who signs the tokens, as their claim iss does",
+        ),
+        required(
+            "audiences",
+            Shape::Texts,
+            "is missing: say for whom the tokens are, as their claim aud does, so that those for another service open nothing here",
+        ),
+        required(
+            "jwks",
+            Shape::Object(&JWKS),
+            "is missing: say where the public keys stand, by inline, configMap or url",
+        ),
+        field("claim", Shape::Text),
+        field("accessWithoutClaim", ACCESS),
+        field("queryParameter", Shape::Text),
+        field("leeway", Shape::Duration),
+    ],
+};
+
+static JWKS: Fields = Fields {
+    open: false,
+    list: &[
+        field("inline", Shape::Text),
+        field("configMap", Shape::Object(&CONFIG_MAP)),
+        field("url", Shape::Text),
+    ],
+};
+
+static CONFIG_MAP: Fields = Fields {
+    open: false,
+    list: &[
+        required("name", Shape::Text, "is missing: name the ConfigMap"),
+        field("key", Shape::Text),
     ],
 };
 
@@ -288,6 +339,21 @@ impl Reader<'_> {
                     return None;
                 }
             },
+            (Shape::Choice(texts), Value::Text(text)) if texts.contains(&text.as_str()) => {
+                return Some(json!(text));
+            }
+            (Shape::Choice(texts), _) => {
+                let near = match &node.value {
+                    Value::Text(text) => suggest::nearest(text, texts.iter().copied()),
+                    _ => None,
+                };
+                let message = match near {
+                    Some(near) => format!("is not a choice: did you mean {near}?"),
+                    None => format!("must be one of {}", texts.join(", ")),
+                };
+                self.leave_out(place, path, message);
+                return None;
+            }
             (Shape::Object(fields), Value::Map(entries)) => {
                 return Some(Json::Object(self.object(entries, fields, path, place)));
             }

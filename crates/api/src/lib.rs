@@ -30,9 +30,11 @@
 //! the API server knows it, its status and its definition; the gateway is built without.
 
 mod allowed;
+mod auth;
 mod chat_room;
 mod document;
 mod duration;
+mod jwks;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod names;
@@ -47,10 +49,17 @@ mod statement;
 mod suggest;
 
 pub use allowed::{AllowedOrigins, OriginRefusal, PatternError, PatternFault};
+pub use auth::{
+    Access, Auth, AuthPolicy, ConfigMapKey, DEFAULT_CLAIM, DEFAULT_CONFIG_MAP_KEY, Jwt, JwtPolicy,
+    KeySource,
+};
 pub use chat_room::{
     API_GROUP, API_VERSION, ChatRoom, ChatRoomSpec, Gateways, Heartbeat, KIND, Metadata, RoomLimits,
 };
 pub use duration::{DurationError, WireDuration};
+pub use jwks::{
+    Algorithm, JwksError, KeyMaterial, MAX_JWKS_BYTES, MAX_KEYS, VerificationKey, parse_jwks,
+};
 pub use origin::{Origin, OriginError};
 pub use policy::{POLICY_SCHEMA, PolicyError, RoomPolicy};
 pub use report::{DrainReport, GatewayReport, REPORT_SCHEMA, ReportError};

@@ -5,12 +5,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{AuthPolicy, JwtPolicy};
 use crate::chat_room::{ChatRoom, ChatRoomSpec, Heartbeat, RoomLimits};
+use crate::jwks::{VerificationKey, parse_jwks};
 use crate::room_name::RoomName;
 use crate::rules::{self, Candidate, Violation};
 
-/// The schema of [`RoomPolicy`] that this program writes, and the newest it reads.
-pub const POLICY_SCHEMA: u32 = 1;
+/// The newest schema of [`RoomPolicy`] that this program reads.
+pub const POLICY_SCHEMA: u32 = 2;
+
+/// The schema of a room that does not let everybody read and write: a gateway that does not know of that would.
+const SCHEMA_WITH_AUTH: u32 = 2;
+
+/// The schema of every other room, which older gateways read as well.
+const SCHEMA_WITHOUT: u32 = 1;
 
 /// Why a policy cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +39,14 @@ pub enum PolicyError {
     /// The policy breaks rules.
     #[error("the policy breaks a rule: {}", list(.0))]
     Invalid(Vec<Violation>),
+    /// The keys that tokens are verified with stand where only the operator can look.
+    #[error(
+        "spec.auth.jwt.jwks: without an operator nobody can look into a ConfigMap or at a URL: give the key set by spec.auth.jwt.jwks.inline"
+    )]
+    KeysElsewhere,
+    /// A policy from the wire would let nobody in, or somebody who should not be.
+    #[error("the policy's issuer, audiences or keys are not sound")]
+    Keys,
 }
 
 fn list(violations: &[Violation]) -> String {
@@ -42,7 +58,7 @@ fn list(violations: &[Violation]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomPolicy {
-    /// [`POLICY_SCHEMA`] of the program that wrote it.
+    /// The least [`POLICY_SCHEMA`] of a program that can read it.
     pub schema: u32,
     /// The room; in JSON the two fields `namespace` and `name`.
     #[serde(flatten, with = "room_fields")]
@@ -55,6 +71,9 @@ pub struct RoomPolicy {
     pub allowed_origins: Vec<String>,
     /// As in the spec.
     pub require_origin: bool,
+    /// As in the spec, with the keys themselves. Policies that were written before there was such a field let everybody in.
+    #[serde(default)]
+    pub auth: AuthPolicy,
     /// As in the spec.
     #[serde(default)]
     pub limits: RoomLimits,
@@ -70,25 +89,52 @@ struct SchemaOnly {
 }
 
 impl RoomPolicy {
-    /// The policy of a room.
+    /// The policy of a room whose keys, if it has any, stand inline.
     ///
     /// # Errors
     /// [`PolicyError::Invalid`] with everything that is wrong with the room; never for one that
-    /// [`parse_rooms`](crate::parse_rooms) returned.
+    /// [`parse_rooms`](crate::parse_rooms) returned. [`PolicyError::KeysElsewhere`] if its keys have to be fetched.
     pub fn from_chat_room(chat_room: &ChatRoom) -> Result<Self, PolicyError> {
+        let source = chat_room.spec.auth.jwt.as_ref().map(|jwt| &jwt.jwks);
+        let keys = match source {
+            None => Vec::new(),
+            Some(source) if source.config_map.is_some() || source.url.is_some() => {
+                Self::with_keys(chat_room, Vec::new())?; // what else is wrong comes first
+                return Err(PolicyError::KeysElsewhere);
+            }
+            // A set that is not sound breaks a rule.
+            Some(source) => {
+                source.inline.as_deref().and_then(|set| parse_jwks(set).ok()).unwrap_or_default()
+            }
+        };
+        Self::with_keys(chat_room, keys)
+    }
+
+    /// The policy of a room, with the keys that its tokens are verified with, wherever they stand.
+    ///
+    /// # Errors
+    /// [`PolicyError::Invalid`] with everything that is wrong with the room.
+    pub fn with_keys(
+        chat_room: &ChatRoom,
+        keys: Vec<VerificationKey>,
+    ) -> Result<Self, PolicyError> {
         let violations = rules::check(&Candidate::of_chat_room(chat_room));
         let (Ok(room), true) = (chat_room.room_name(), violations.is_empty()) else {
             return Err(PolicyError::Invalid(violations));
         };
-        let ChatRoomSpec { allowed_origins, require_origin, gateways, limits, heartbeat } =
+        let ChatRoomSpec { allowed_origins, require_origin, auth, gateways, limits, heartbeat } =
             chat_room.spec.clone();
+        let jwt = auth.jwt.as_ref().map(|jwt| JwtPolicy::new(jwt, keys));
+        let auth = AuthPolicy { anonymous: auth.anonymous, jwt };
+        let is_open = auth == AuthPolicy::default();
         Ok(Self {
-            schema: POLICY_SCHEMA,
+            schema: if is_open { SCHEMA_WITHOUT } else { SCHEMA_WITH_AUTH },
             room,
             generation: chat_room.metadata.generation,
             pool: gateways.pool,
             allowed_origins,
             require_origin,
+            auth,
             limits,
             heartbeat,
         })
@@ -122,7 +168,13 @@ impl RoomPolicy {
     /// [`PolicyError::Invalid`] with all of them.
     pub fn validate(&self) -> Result<(), PolicyError> {
         let violations = rules::check(&Candidate::of_policy(self));
-        if violations.is_empty() { Ok(()) } else { Err(PolicyError::Invalid(violations)) }
+        if !violations.is_empty() {
+            return Err(PolicyError::Invalid(violations));
+        }
+        match &self.auth.jwt {
+            Some(jwt) if !jwt.is_sound() => Err(PolicyError::Keys),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,7 +8,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+mod auth;
+
 use crate::allowed::{OriginPattern, PatternFault};
+use crate::auth::Auth;
 use crate::chat_room::{ChatRoom, Gateways, Heartbeat, RoomLimits};
 use crate::origin::OriginError;
 use crate::policy::RoomPolicy;
@@ -36,6 +39,12 @@ pub const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 pub const MAX_HEARTBEAT: Duration = Duration::from_secs(3_600);
 /// The longest `spec.heartbeat.writeWait`.
 pub const MAX_WRITE_WAIT: Duration = Duration::from_secs(300);
+/// The most entries of `spec.auth.jwt.audiences`.
+pub const MAX_AUDIENCES: usize = 16;
+/// The most characters of an issuer, an audience and the name of a claim.
+pub const MAX_NAME_CHARS: usize = 256;
+/// The longest `spec.auth.jwt.leeway`.
+pub const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// What the rules judge: a room, from whatever it was read.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +57,8 @@ pub struct Candidate<'a> {
     pub pool: &'a str,
     /// The allowlist as written.
     pub allowed_origins: &'a [String],
+    /// Who may enter, as declared; a policy has something else, and the rules then hold.
+    pub auth: Option<&'a Auth>,
     /// The numbers of gateways; a policy has none, and their rules then hold.
     pub gateways: Option<&'a Gateways>,
     /// The limits.
@@ -65,6 +76,7 @@ impl<'a> Candidate<'a> {
             name: &room.metadata.name,
             pool: &room.spec.gateways.pool,
             allowed_origins: &room.spec.allowed_origins,
+            auth: Some(&room.spec.auth),
             gateways: Some(&room.spec.gateways),
             limits: &room.spec.limits,
             heartbeat: &room.spec.heartbeat,
@@ -78,6 +90,7 @@ impl<'a> Candidate<'a> {
             name: policy.room.name(),
             pool: &policy.pool,
             allowed_origins: &policy.allowed_origins,
+            auth: None,
             gateways: None,
             limits: &policy.limits,
             heartbeat: &policy.heartbeat,
@@ -161,7 +174,21 @@ const fn bound(
 const ORIGINS: &str = "spec.allowedOrigins";
 
 /// All rules.
-pub static RULES: &[Rule] = &[
+pub static RULES: &[Rule] =
+    &joined::<{ ROOM_RULES.len() + auth::RULES.len() }>(ROOM_RULES, auth::RULES);
+
+/// `first` and then `second`, which together have `N`.
+const fn joined<const N: usize>(first: &[Rule], second: &[Rule]) -> [Rule; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
+const ROOM_RULES: &[Rule] = &[
     Rule {
         id: "name-dns-label",
         fields: &["metadata.name"],

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use hubbub_api::{
-    ChatRoom, ChatRoomSpec, DrainReport, GatewayReport, POLICY_SCHEMA, PolicyError, REPORT_SCHEMA,
-    ReportError, RoomName, RoomPolicy,
+    Access, Auth, ChatRoom, ChatRoomSpec, DrainReport, GatewayReport, Jwt, KeySource,
+    POLICY_SCHEMA, PolicyError, REPORT_SCHEMA, ReportError, RoomName, RoomPolicy, parse_jwks,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ fn a_policy_has_this_json() {
             "pool": "default",
             "allowedOrigins": ["https://chat.example.com"],
             "requireOrigin": true,
+            "auth": {"anonymous": "ReadWrite"},
             "limits": {
                 "maxConnections": 50_000,
                 "maxMessageBytes": 512,
@@ -63,11 +64,11 @@ fn a_newer_policy_is_read_unless_its_schema_is_newer() {
     assert_eq!(read, policy(), "unknown fields are tolerated");
 
     // Even when nothing else can be understood, the reason is the schema.
-    let error = RoomPolicy::from_json(br#"{"schema": 2, "rooms": []}"#).unwrap_err();
-    assert!(matches!(error, PolicyError::NewerSchema { found: 2, known: POLICY_SCHEMA }));
+    let error = RoomPolicy::from_json(br#"{"schema": 3, "rooms": []}"#).unwrap_err();
+    assert!(matches!(error, PolicyError::NewerSchema { found: 3, known: POLICY_SCHEMA }));
     assert_eq!(
         error.to_string(),
-        "policy schema 2 is newer than 1, the newest this program reads: upgrade the gateway first"
+        "policy schema 3 is newer than 2, the newest this program reads: upgrade the gateway first"
     );
 }
 
@@ -167,4 +168,65 @@ fn a_strange_report_is_refused_and_a_newer_one_named() {
         br#"{"schema":1,"gateway":"a","pool":"b","appliedRevision":0,"connections":{"demo/*":1}}"#;
     assert!(matches!(GatewayReport::from_json(wildcard), Err(ReportError::Room(_))));
     assert!(matches!(GatewayReport::from_json(b"hello"), Err(ReportError::Json(_))));
+}
+
+const KEYS: &str = r#"{"keys": [{"kid": "now", "kty": "OKP", "crv": "Ed25519", "use": "sig",
+    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+fn with_tokens(source: KeySource) -> ChatRoom {
+    let mut spec = ChatRoomSpec::new(vec!["https://chat.example.com".to_owned()]);
+    let jwt = Some(Jwt::new("https://id.example.com/", "chat", source));
+    spec.auth = Auth { anonymous: Access::Read, jwt };
+    ChatRoom::new(&room(), spec)
+}
+
+#[test]
+fn a_room_with_tokens_carries_its_keys_and_older_gateways_do_not_misread_it() {
+    let policy = RoomPolicy::from_chat_room(&with_tokens(KeySource::inline(KEYS))).unwrap();
+    let json: Value = serde_json::from_slice(&policy.to_json().unwrap()).unwrap();
+    assert_eq!(json["schema"], 2, "one that knows of no tokens would let everybody in");
+    assert_eq!(
+        json["auth"],
+        json!({
+            "anonymous": "Read",
+            "jwt": {
+                "issuer": "https://id.example.com/",
+                "audiences": ["chat"],
+                "keys": [{"kid": "now", "alg": "EdDSA", "kty": "OKP", "crv": "Ed25519",
+                    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}],
+                "claim": "hubbub",
+                "accessWithoutClaim": "ReadWrite",
+                "leeway": "30s"
+            }
+        })
+    );
+    assert_eq!(RoomPolicy::from_json(&policy.to_json().unwrap()).unwrap(), policy);
+
+    for (pointer, value) in [
+        ("/auth/jwt/keys", json!([])),
+        ("/auth/jwt/audiences", json!([])),
+        ("/auth/jwt/issuer", json!("")),
+        ("/auth/jwt/keys/0/x", json!("AAAA")),
+        ("/auth/jwt/keys/0/alg", json!("ES256")),
+    ] {
+        let mut unsound = json.clone();
+        *unsound.pointer_mut(pointer).unwrap() = value;
+        let error = RoomPolicy::from_json(&serde_json::to_vec(&unsound).unwrap()).unwrap_err();
+        assert!(matches!(error, PolicyError::Keys), "{pointer}: {error}");
+    }
+    let mut symmetric = json;
+    symmetric["auth"]["jwt"]["keys"][0] = json!({"alg": "HS256", "kty": "oct", "k": "c2VjcmV0"});
+    let error = RoomPolicy::from_json(&serde_json::to_vec(&symmetric).unwrap()).unwrap_err();
+    assert!(matches!(error, PolicyError::Json(_)), "{error}");
+}
+
+#[test]
+fn keys_that_stand_elsewhere_are_brought_by_who_can_look_there() {
+    let url = Some("https://id.example.com/jwks.json".to_owned());
+    let chat_room = with_tokens(KeySource { url, ..KeySource::default() });
+    let error = RoomPolicy::from_chat_room(&chat_room).unwrap_err();
+    assert!(error.to_string().contains("give the key set by spec.auth.jwt.jwks.inline"), "{error}");
+    let keys = parse_jwks(KEYS).unwrap();
+    let policy = RoomPolicy::with_keys(&chat_room, keys.clone()).unwrap();
+    assert_eq!(policy.auth.jwt.unwrap().keys, keys);
 }

@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use hubbub_api::{Heartbeat, POLICY_SCHEMA, RoomLimits, RoomPolicy};
+use hubbub_api::{AuthPolicy, Heartbeat, POLICY_SCHEMA, RoomLimits, RoomPolicy};
 use hubbub_gateway::room::{Policy, Rooms};
 
 fn declared(number: usize, generation: i64) -> RoomPolicy {
@@ -20,6 +20,7 @@ fn declared(number: usize, generation: i64) -> RoomPolicy {
         pool: "default".to_owned(),
         allowed_origins: vec!["https://chat.example.com".to_owned()],
         require_origin: true,
+        auth: AuthPolicy::default(),
         limits: RoomLimits::default(),
         heartbeat: Heartbeat::default(),
     }

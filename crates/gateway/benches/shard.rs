@@ -23,10 +23,10 @@ use criterion::{
     Criterion, Throughput, criterion_group, criterion_main,
     measurement::{Measurement, ValueFormatter, WallTime},
 };
-use hubbub_api::{Heartbeat, POLICY_SCHEMA, RoomLimits, RoomPolicy};
+use hubbub_api::{Access, AuthPolicy, Heartbeat, POLICY_SCHEMA, RoomLimits, RoomPolicy};
 use hubbub_gateway::{
     bus::{Sink as _, local::LocalBus},
-    engine::{Arrival, Engine},
+    engine::{Arrival, Engine, Pass},
     events::engine::EngineEvents,
     room::{Policy, Room},
 };
@@ -91,6 +91,7 @@ impl World {
             pool: "default".to_owned(),
             allowed_origins: vec!["*".to_owned()],
             require_origin: false,
+            auth: AuthPolicy::default(),
             limits: RoomLimits::default(),
             heartbeat: Heartbeat::default(),
         };
@@ -104,7 +105,9 @@ impl World {
             socket.set_nonblocking(true).unwrap();
             socket.set_nodelay(true).unwrap();
             let arrival = Arrival { peer, connection: None, handshake: None };
-            engine.reserve(&room, None, arrival).enter(socket, Bytes::new());
+            engine
+                .reserve(&room, Pass { access: Access::ReadWrite, ..Pass::default() }, arrival)
+                .enter(socket, Bytes::new());
             client
         };
         let members = (0..members).map(enter).collect();

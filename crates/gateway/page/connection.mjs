@@ -23,7 +23,7 @@ function newName() {
 /**
  * States given to `onState`: `{name: "connecting"}`, `{name: "open", again, connection}` (`again`: not
  * the first time; `connection`: what this one is called), `{name: "waiting", until, title, detail}` (`until` in ms since the epoch) and
- * `{name: "closed", title, detail}`; the last two with `connection` where a gateway has refused that one.
+ * `{name: "closed", title, detail, token}`; the last two with `connection` where a gateway has refused that one.
  */
 export class Connection {
   #options;
@@ -35,7 +35,7 @@ export class Connection {
   #wentOffline = false;
 
   /**
-   * `options`: `address` (of the WebSocket), `ask()` (a promise of the verdict or null), `context()`
+   * `options`: `address` (of the WebSocket), `token()` (or ""), `ask()` (a promise of the verdict or null), `context()`
    * (`{room, origin, maxMessageBytes, online}`), `onState(state)`, `onMessage(data)`.
    */
   constructor(options) {
@@ -51,7 +51,10 @@ export class Connection {
     };
     let openedAt = 0;
     const connection = newName();
-    const socket = new WebSocket(`${this.#options.address}?connection=${connection}`);
+    const token = this.#options.token();
+    // A browser can send a token in no other header. It ends the connection if none of what it offers is accepted.
+    const protocols = token === "" ? [] : ["hubbub.v1", `hubbub.bearer.${token}`];
+    const socket = new WebSocket(`${this.#options.address}?connection=${connection}`, protocols);
     this.#socket = socket;
     this.#timer = setTimeout(() => socket.close(), HANDSHAKE_MS);
     socket.addEventListener(
@@ -145,9 +148,9 @@ export class Connection {
   }
 
   #follow(decision, connection) {
-    const { retry, delay, title, detail } = decision;
+    const { retry, delay, title, detail, token } = decision;
     if (!retry) {
-      this.#options.onState({ name: "closed", title, detail, connection });
+      this.#options.onState({ name: "closed", title, detail, token, connection });
       return;
     }
     this.#attempt += 1;

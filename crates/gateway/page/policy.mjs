@@ -11,7 +11,7 @@ const RESTART_MIN_MS = 500;
 const RESTART_MAX_MS = 5_000;
 
 /** Close codes after which another attempt could only end the same way. */
-const FINAL_CODES = new Set([1007, 1008, 1009, 4403, 4404]);
+const FINAL_CODES = new Set([1007, 1008, 1009, 4401, 4403, 4404]);
 
 /** The wait in ms before attempt number `attempt` (from 0); `random` gives [0, 1). */
 export function backoff(attempt, random) {
@@ -22,13 +22,15 @@ export function backoff(attempt, random) {
  * What to do about a connection that was open and has been closed.
  *
  * `context`: `{attempt, random, room, origin, maxMessageBytes, online}`.
- * Returns `{retry, delay, title, detail}`: `delay` in ms where `retry` is true.
+ * Returns `{retry, delay, title, detail, token}`: `delay` in ms where `retry` is true, `token` where another token would help.
  */
 export function afterClose(code, reason, context) {
   const words = closeWords(code, context);
   // What the gateway says is more exact than the table, but a person needs the table's words too.
   const detail = reason ? `${words.detail} The gateway says: “${reason}”.`.trim() : words.detail;
-  if (FINAL_CODES.has(code)) return { retry: false, title: words.title, detail };
+  if (FINAL_CODES.has(code)) {
+    return { retry: false, title: words.title, detail, token: code === 4401 };
+  }
   const delay =
     code === 1012
       ? RESTART_MIN_MS + context.random() * (RESTART_MAX_MS - RESTART_MIN_MS)
@@ -67,6 +69,8 @@ function closeWords(code, { room, origin, maxMessageBytes, online }) {
         title: "The gateway asked for a pause",
         detail: "This connection was too slow to keep up, or the gateway has too much to do.",
       };
+    case 4401:
+      return { title: "The token no longer counts", detail: "" };
     case 4403:
       return { title: "This site may no longer use the room", detail: originRemedy(room, origin) };
     case 4404:
@@ -101,6 +105,7 @@ export function afterRefusal(verdict, context) {
   if (reason.startsWith("origin_")) {
     return stop("This site may not use the room", originRemedy(room, origin));
   }
+  if (reason.startsWith("token_")) return { ...stop(title, detail), token: true };
   if (status === 404) return stop("No such room", `There is no room ${room} here. ${detail}`.trim());
   if (status === 421) {
     return stop("Wrong gateway", detail || `Another pool of gateways serves the room ${room}.`);
@@ -149,6 +154,7 @@ export function readVerdict(status, retryAfter, body) {
     members: count(given.members),
     maxMessageBytes: count(given.maxMessageBytes),
     requireOrigin: given.requireOrigin === true,
+    access: text(given.access),
   };
 }
 

@@ -19,6 +19,9 @@ const address = socketAddress(location);
 let room = roomOfPath(pathname);
 let maxMessageBytes;
 let state = { name: "connecting" };
+// Kept by this page alone, for as long as it is open.
+let token = "";
+let onlyReads = false;
 
 const textBox = at("text");
 const history = new History({
@@ -32,6 +35,7 @@ const history = new History({
 });
 const connection = new Connection({
   address,
+  token: () => token,
   ask,
   context: () => ({ room, origin, maxMessageBytes, online: navigator.onLine }),
   onState: showState,
@@ -48,7 +52,10 @@ async function ask() {
   const question = `${pathname}?origin=${encodeURIComponent(origin)}`;
   try {
     const answer = await fetch(question, {
-      headers: { Accept: "application/json" },
+      headers: {
+        Accept: "application/json",
+        ...(token === "" ? {} : { Authorization: `Bearer ${token}` }),
+      },
       cache: "no-store",
       signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
     });
@@ -69,6 +76,10 @@ function learn(verdict) {
   if (verdict.maxMessageBytes !== undefined && verdict.maxMessageBytes !== maxMessageBytes) {
     maxMessageBytes = verdict.maxMessageBytes;
     showCount();
+  }
+  if (verdict.access !== "") {
+    onlyReads = verdict.access === "Read";
+    letWrite(state.name !== "closed");
   }
   if (verdict.members !== undefined && state.name === "open") {
     at("members").hidden = false;
@@ -137,13 +148,15 @@ function showState(next) {
   keepAsking(ASK_AGAIN_MS);
 }
 
-function showBanner({ name, title, detail }) {
+function showBanner({ name, title, detail, token: wanted }) {
   // An attempt under way keeps the reason of the last one in sight, so that nothing flickers.
   if (name === "connecting") return;
   const shown = name === "waiting" || name === "closed";
   const button = at("now");
   const focus = document.activeElement;
   at("banner").hidden = !shown;
+  at("token-form").hidden = !wanted;
+  button.hidden = Boolean(wanted);
   letWrite(name !== "closed");
   if (!shown) {
     // Also when the page has just opened and nothing else was chosen: one may type at once.
@@ -153,13 +166,15 @@ function showBanner({ name, title, detail }) {
   at("banner-title").textContent = title;
   at("banner-detail").textContent = detail;
   button.textContent = name === "closed" ? "Try again" : "Connect now";
-  if (name === "closed" && at("composer").contains(focus)) button.focus();
+  if (wanted) at("token").focus();
+  else if (name === "closed" && at("composer").contains(focus)) button.focus();
 }
 
 // Where the page does not come back by itself there is nobody to write to; a text begun stays in sight.
-function letWrite(may) {
-  textBox.disabled = at("send").disabled = !may;
-  textBox.placeholder = may ? "Write a message" : "Not in the room";
+function letWrite(isThere) {
+  textBox.disabled = at("send").disabled = !isThere || onlyReads;
+  const here = onlyReads ? "You may only read here" : "Write a message";
+  textBox.placeholder = isThere ? here : "Not in the room";
 }
 
 function showCountdown() {
@@ -179,6 +194,12 @@ function say({ name, title, detail }) {
 }
 
 at("now").addEventListener("click", () => connection.connectNow());
+at("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = at("token").value.trim();
+  at("token").value = "";
+  connection.connectNow();
+});
 window.addEventListener("offline", () => connection.offline());
 window.addEventListener("online", () => connection.online());
 

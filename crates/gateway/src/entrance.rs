@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use hubbub_api::{Origin, OriginRefusal};
+use hubbub_api::{Access, OriginRefusal};
 
 use crate::{
     bus::Bus,
     drain::{Drain, Phase},
-    engine::{Arrival, Engine, Ticket},
+    engine::{Arrival, Engine, Pass, Ticket, access, wall_clock},
     refusal::Refusal,
-    room::{Room, Rooms},
+    room::{Policy, Room, Rooms},
+    token::{Bearer, Carried},
 };
 
 /// Members of a room on the other gateways, as far as their reports tell.
@@ -73,7 +74,8 @@ impl Entrance {
         Ok(room)
     }
 
-    /// Whether a handshake with these `Origin` headers would be accepted by the room now; the origin if so.
+    /// Whether a handshake with these `Origin` headers and this token would be accepted by the room now, and with what the
+    /// client would enter. The token comes last, because to look at it costs most.
     ///
     /// # Errors
     ///
@@ -82,7 +84,8 @@ impl Entrance {
         &self,
         room: &Room,
         origins: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Option<Origin>, Refusal> {
+        carried: Carried<'_>,
+    ) -> Result<Pass, Refusal> {
         if matches!(self.drain.phase(), Phase::Closing | Phase::Done) {
             return Err(Refusal::Draining);
         }
@@ -97,7 +100,26 @@ impl Entrance {
         if self.members(room) >= u64::from(policy.declared().limits.max_connections) {
             return Err(Refusal::RoomFull);
         }
-        Ok(origin)
+        let (access, bearer) = self.standing(room, &policy, carried.token)?;
+        Ok(Pass { origin, access, bearer, renews: carried.protocol })
+    }
+
+    /// What the bearer of this token may do in the room, and what the token says.
+    fn standing(
+        &self,
+        room: &Room,
+        policy: &Policy,
+        token: Option<&str>,
+    ) -> Result<(Access, Option<Arc<Bearer>>), Refusal> {
+        let now = wall_clock();
+        let verify = |(tokens, token)| self.engine.tokens().verify(tokens, token, now);
+        let bearer = policy.tokens().zip(token).map(verify).transpose().map_err(Refusal::Token)?;
+        match access(policy, room, bearer.as_deref(), now) {
+            Ok(Access::None) => Err(Refusal::NotGranted),
+            Ok(access) => Ok((access, bearer)),
+            Err(Some(fault)) => Err(Refusal::Token(fault)),
+            Err(None) => Err(Refusal::TokenMissing),
+        }
     }
 
     /// Lets a client into the room: takes its place, and sees to it that the room's messages come here.
@@ -109,15 +131,16 @@ impl Entrance {
         &self,
         room: &Arc<Room>,
         origins: impl IntoIterator<Item = &'a [u8]>,
+        carried: Carried<'_>,
         arrival: Arrival,
     ) -> Result<Ticket, Refusal> {
-        let origin = self.verdict(room, origins)?;
+        let pass = self.verdict(room, origins, carried)?;
         let limit = u64::from(room.policy().declared().limits.max_connections);
         if !room.reserve(limit.saturating_sub(self.elsewhere.members(room))) {
             return Err(Refusal::RoomFull);
         }
         // From here on the ticket gives the place back, also when the client goes away while we wait.
-        let ticket = self.engine.reserve(room, origin, arrival);
+        let ticket = self.engine.reserve(room, pass, arrival);
         self.bus.join(room).await;
         if room.is_gone() {
             return Err(Refusal::NoSuchRoom);

@@ -24,3 +24,4 @@ pub mod reports;
 pub mod room;
 pub mod signals;
 pub mod startup;
+pub mod token;

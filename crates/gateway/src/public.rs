@@ -15,17 +15,19 @@ use axum::{
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use hubbub_api::Access;
 use hubbub_websocket::handshake::{self, Accept, HandshakeError};
 use serde::Serialize;
 
 use crate::{
-    engine::{Arrival, ConnectionId, MalformedConnectionId, Ticket},
+    engine::{Arrival, ConnectionId, MalformedConnectionId, Pass, Ticket},
     entrance::Entrance,
     events::{HttpEvents, http::Handshake},
     listener::{Door, Doorkeeper, HEAD_BYTES, HEAD_FIELDS},
     page,
     refusal::Refusal,
     room::Room,
+    token::{self, Carried},
 };
 
 const ROOMS: &str = "/rooms/";
@@ -76,10 +78,14 @@ impl Doorkeeper for Public {
             head.extensions.insert(door);
             self.note_handshake(Some(ROOM_ROUTE), &mut head);
             let name = head.uri.path().strip_prefix(ROOMS).unwrap_or_default();
-            let (accept, ticket) = admit(&self, name, &head).await?;
+            let Admitted { accept, ticket, protocol } = admit(&self, name, &head).await?;
+            let protocol = match protocol {
+                Some(protocol) => format!("sec-websocket-protocol: {protocol}\r\n"),
+                None => String::new(),
+            };
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-                 sec-websocket-accept: {}\r\n{CONNECTION}: {}\r\n\r\n",
+                 sec-websocket-accept: {}\r\n{protocol}{CONNECTION}: {}\r\n\r\n",
                 accept.as_str(),
                 ticket.connection()
             );
@@ -104,6 +110,11 @@ struct Verdict<'a> {
     members: Option<u64>,
     max_message_bytes: u32,
     require_origin: bool,
+    /// Whether tokens are looked at.
+    tokens: bool,
+    /// What whoever asks could do in the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<Access>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,7 +189,7 @@ async fn nothing(request: Request) -> Response {
 
 /// Answers a handshake, or tells a visitor about the room.
 async fn visit(public: &Public, name: &str, parts: &Parts) -> Response {
-    let (accept, ticket) = match admit(public, name, parts).await {
+    let Admitted { accept, ticket, protocol } = match admit(public, name, parts).await {
         Ok(admitted) => admitted,
         Err(answer) => return answer,
     };
@@ -186,11 +197,19 @@ async fn visit(public: &Public, name: &str, parts: &Parts) -> Response {
     if let Some(door) = parts.extensions.get::<Arc<Door>>() {
         door.admit(ticket);
     }
-    switching_protocols(accept.into(), connection)
+    switching_protocols(accept.into(), protocol, connection)
+}
+
+/// Who is let into a room.
+struct Admitted {
+    accept: Accept,
+    ticket: Ticket,
+    /// The subprotocol, if it offered ours.
+    protocol: Option<&'static str>,
 }
 
 /// Lets a client into the room, or gives the answer to whatever else it asks for.
-async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<(Accept, Ticket), Response> {
+async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<Admitted, Response> {
     let accept = match handshake::check(&parts.method, parts.version, &parts.headers) {
         Ok(accept) => accept,
         // The answer to a HEAD is that to a GET; its body is left out below, by hyper.
@@ -211,9 +230,9 @@ async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<(Accept, Ti
         return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     };
     match enter(public, name, parts, door.peer(), handshake).await {
-        Ok(ticket) => {
+        Ok((ticket, protocol)) => {
             handshake.accepted(&ticket, parts.headers.contains_key(header::ORIGIN));
-            Ok((accept, ticket))
+            Ok(Admitted { accept, ticket, protocol })
         }
         Err(refusal) => Err(refuse(refusal, parts)),
     }
@@ -225,12 +244,24 @@ async fn enter(
     parts: &Parts,
     peer: SocketAddr,
     handshake: &Handshake,
-) -> Result<Ticket, Refusal> {
+) -> Result<(Ticket, Option<&'static str>), Refusal> {
     let connection = wanted_connection(parts.uri.query()).map_err(Refusal::ConnectionId)?;
     let room = public.entrance.room(name)?;
     handshake.found(&room);
     let arrival = Arrival { peer, connection, handshake: handshake.context() };
-    public.entrance.enter(&room, origins(&parts.headers), arrival).await
+    let carried = carried(&room, parts)?;
+    let ticket = public.entrance.enter(&room, origins(&parts.headers), carried, arrival).await?;
+    Ok((ticket, carried.protocol.then_some(token::PROTOCOL)))
+}
+
+/// The token that a request brings to this room.
+fn carried<'a>(room: &Room, parts: &'a Parts) -> Result<Carried<'a>, Refusal> {
+    let policy = room.policy();
+    let Some(tokens) = policy.tokens() else {
+        return Ok(Carried { token: None, protocol: token::offers_protocol(&parts.headers) });
+    };
+    token::carried(&parts.headers, parts.uri.query(), tokens.query_parameter())
+        .map_err(Refusal::TokenCarrier)
 }
 
 /// What the client calls its connection, if it does.
@@ -248,12 +279,19 @@ fn wanted_connection(query: Option<&str>) -> Result<Option<ConnectionId>, Malfor
     }
 }
 
-fn switching_protocols(accept: HeaderValue, connection: ConnectionId) -> Response {
+fn switching_protocols(
+    accept: HeaderValue,
+    protocol: Option<&'static str>,
+    connection: ConnectionId,
+) -> Response {
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
     with_connection(response, connection)
 }
 
@@ -280,11 +318,11 @@ fn describe(public: &Public, name: &str, parts: &Parts) -> Response {
         return with_policy(Html(html).into_response(), policy);
     }
     let asked = asked_origin(parts);
-    let verdict = match &asked {
-        Some(origin) => public.entrance.verdict(&room, [origin.as_bytes()]),
-        None => public.entrance.verdict(&room, origins(&parts.headers)),
-    };
-    let body = verdict_of(public, &room, verdict.as_ref().err());
+    let verdict = carried(&room, parts).and_then(|carried| match &asked {
+        Some(origin) => public.entrance.verdict(&room, [origin.as_bytes()], carried),
+        None => public.entrance.verdict(&room, origins(&parts.headers), carried),
+    });
+    let body = verdict_of(public, &room, &verdict);
     let mut response = Json(body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -294,9 +332,14 @@ fn describe(public: &Public, name: &str, parts: &Parts) -> Response {
     response
 }
 
-fn verdict_of<'a>(public: &Public, room: &'a Room, refusal: Option<&Refusal>) -> Verdict<'a> {
+fn verdict_of<'a>(public: &Public, room: &'a Room, verdict: &Result<Pass, Refusal>) -> Verdict<'a> {
     let policy = room.policy();
-    let admitted = !matches!(refusal, Some(Refusal::Origin(_)));
+    let refusal = verdict.as_ref().err();
+    // Who is kept out for what it is, not for want of room, learns nothing of those inside.
+    let admitted = refusal.is_none_or(|refusal| {
+        let kept_out = [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED, StatusCode::BAD_REQUEST];
+        !kept_out.contains(&refusal.status())
+    });
     Verdict {
         room: room.name().as_str(),
         path: room.name().path(),
@@ -304,6 +347,8 @@ fn verdict_of<'a>(public: &Public, room: &'a Room, refusal: Option<&Refusal>) ->
         members: admitted.then(|| public.entrance.members(room)),
         max_message_bytes: policy.declared().limits.max_message_bytes,
         require_origin: policy.declared().require_origin,
+        tokens: policy.tokens().is_some(),
+        access: verdict.as_ref().ok().map(|pass| pass.access),
         status: refusal.map(|refusal| refusal.status().as_u16()),
         reason: refusal.map(Refusal::reason),
         title: refusal.map(Refusal::title),

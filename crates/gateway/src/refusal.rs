@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     engine::MalformedConnectionId,
     listener::{HEAD_BYTES, HEAD_FIELDS},
+    token::{CarrierFault, TokenFault},
 };
 
 /// Seconds after which a refused client should try again when the room or the gateway is full.
@@ -41,6 +42,20 @@ pub enum Refusal {
     /// The origin keeps it out.
     #[error("{0}")]
     Origin(OriginRefusal),
+    /// It does not carry one token in one place.
+    #[error("{0}")]
+    TokenCarrier(CarrierFault),
+    /// The room asks for a token.
+    #[error(
+        "this room asks for a token: send it as Authorization: Bearer …, or from a browser as the subprotocols hubbub.v1 and hubbub.bearer.…"
+    )]
+    TokenMissing,
+    /// The token is not good.
+    #[error("{0}")]
+    Token(TokenFault),
+    /// The token is good, and not for this room.
+    #[error("the token allows neither to read nor to write in this room")]
+    NotGranted,
     /// No such room is declared.
     #[error(
         "no ChatRoom of this namespace and name is declared here; is the address spelled right?"
@@ -98,6 +113,9 @@ impl Refusal {
             "origin_repeated",
             "origin_malformed",
             "origin_not_allowed",
+            "token_carrier",
+            "token_missing",
+            "token_not_for_room",
             "no_such_room",
             "no_default_room",
             "no_such_path",
@@ -107,7 +125,8 @@ impl Refusal {
             "draining",
             "not_ready",
         ];
-        HandshakeError::REASONS.into_iter().chain(others)
+        let tokens = TokenFault::ALL.map(TokenFault::reason);
+        HandshakeError::REASONS.into_iter().chain(others).chain(tokens)
     }
 
     /// A stable name, for metrics and programs.
@@ -122,6 +141,10 @@ impl Refusal {
             Self::Origin(OriginRefusal::Repeated) => "origin_repeated",
             Self::Origin(OriginRefusal::Malformed(_)) => "origin_malformed",
             Self::Origin(OriginRefusal::NotAllowed) => "origin_not_allowed",
+            Self::TokenCarrier(_) => "token_carrier",
+            Self::TokenMissing => "token_missing",
+            Self::Token(fault) => fault.reason(),
+            Self::NotGranted => "token_not_for_room",
             Self::NoSuchRoom => "no_such_room",
             Self::NoDefaultRoom { .. } => "no_default_room",
             Self::NoSuchPath => "no_such_path",
@@ -139,8 +162,9 @@ impl Refusal {
         match self {
             Self::Handshake(error) => error.status(),
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::ConnectionId(_) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::ConnectionId(_) | Self::TokenCarrier(_) => StatusCode::BAD_REQUEST,
+            Self::TokenMissing | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::Origin(_) | Self::NotGranted => StatusCode::FORBIDDEN,
             Self::NoSuchRoom | Self::NoDefaultRoom { .. } | Self::NoSuchPath => {
                 StatusCode::NOT_FOUND
             }
@@ -161,6 +185,17 @@ impl Refusal {
         }
     }
 
+    /// What the client is asked for (RFC 6750, section 3).
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::TokenMissing => Some("Bearer realm=\"hubbub\""),
+            Self::TokenCarrier(_) => Some("Bearer realm=\"hubbub\", error=\"invalid_request\""),
+            Self::Token(_) => Some("Bearer realm=\"hubbub\", error=\"invalid_token\""),
+            Self::NotGranted => Some("Bearer realm=\"hubbub\", error=\"insufficient_scope\""),
+            _ => None,
+        }
+    }
+
     /// The title: the same for each reason.
     #[must_use]
     pub fn title(&self) -> &'static str {
@@ -169,6 +204,10 @@ impl Refusal {
             Self::HeadTooLarge => "Request too large",
             Self::ConnectionId(_) => "Not the name of a connection",
             Self::Origin(_) => "Origin not allowed",
+            Self::TokenCarrier(_) => "Not one token",
+            Self::TokenMissing => "Token needed",
+            Self::Token(_) => "Token not accepted",
+            Self::NotGranted => "Token not for this room",
             Self::NoSuchRoom | Self::NoDefaultRoom { .. } => "No such room",
             Self::NoSuchPath => "Nothing here",
             Self::OtherPool { .. } => "Served elsewhere",
@@ -200,6 +239,9 @@ impl IntoResponse for Refusal {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Self::Handshake(error) = &self {
             for (name, value) in error.headers() {

@@ -20,11 +20,14 @@ use hubbub_api::{AllowedOrigins, PatternError, RoomName, RoomPolicy};
 use nats::Subject;
 use tokio::sync::watch;
 
-/// A room's policy, ready for use: the declaration and its compiled allowlist.
+use crate::token::Verifier;
+
+/// A room's policy, ready for use: the declaration, its compiled allowlist, and its keys.
 #[derive(Debug)]
 pub struct Policy {
     declared: RoomPolicy,
     origins: AllowedOrigins,
+    tokens: Option<Verifier>,
 }
 
 impl Policy {
@@ -35,7 +38,8 @@ impl Policy {
     /// The entries of `allowedOrigins` that are not well formed.
     pub fn compile(declared: RoomPolicy) -> Result<Self, Vec<PatternError>> {
         let origins = AllowedOrigins::compile(&declared.allowed_origins)?;
-        Ok(Self { declared, origins })
+        let tokens = declared.auth.jwt.as_ref().map(Verifier::new);
+        Ok(Self { declared, origins, tokens })
     }
 
     /// The declaration as it came from the policy source.
@@ -48,6 +52,12 @@ impl Policy {
     #[must_use]
     pub fn origins(&self) -> &AllowedOrigins {
         &self.origins
+    }
+
+    /// What tokens are verified with, if the room knows tokens.
+    #[must_use]
+    pub fn tokens(&self) -> Option<&Verifier> {
+        self.tokens.as_ref()
     }
 }
 

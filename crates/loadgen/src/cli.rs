@@ -108,7 +108,7 @@ pub struct Cli {
     pub slow: u32,
 
     /// Come back after a close as the close code asks: 1012 after a short random wait; 1011, 1013
-    /// and broken connections with backoff; 1007, 1008, 1009, 4403, 4404 not at all.
+    /// and broken connections with backoff; 1007, 1008, 1009, 4401, 4403, 4404 not at all.
     #[arg(long)]
     pub reconnect: bool,
 

@@ -99,6 +99,15 @@ pub struct Run {
     #[arg(long, env = "HUBBUB_SCALE_DOWN_AFTER", default_value_t = WireDuration::from(WINDOW), value_name = "TIME")]
     pub scale_down_after: WireDuration,
 
+    /// A file of certificates in PEM, of the authorities that addresses of key sets (spec.auth.jwt.jwks.url) are trusted by [default:
+    /// those of the system]
+    #[arg(long, env = "HUBBUB_KEYS_CA", value_name = "FILE", help_heading = "Tokens")]
+    pub keys_ca: Option<PathBuf>,
+
+    /// How often an address of keys is asked for them; a ConfigMap is read every 30 s
+    #[arg(long, env = "HUBBUB_KEYS_REFRESH", default_value_t = WireDuration::from_secs(300), value_name = "TIME", help_heading = "Tokens")]
+    pub keys_refresh: WireDuration,
+
     /// Whether replicas agree on one that writes; switch it off only where a second can never run
     #[arg(long, env = "HUBBUB_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Replicas")]
     pub leader_election: bool,

@@ -12,6 +12,7 @@ use crate::{
     connection::Trouble,
     error::ReconcileError,
     events::OperatorEvents,
+    keys::KeySets,
     notices::Notices,
     pool::Pools,
     queue::Queue,
@@ -56,6 +57,8 @@ pub struct Context {
     pub bucket: Arc<Bucket>,
     /// Why NATS cannot be reached.
     pub trouble: Trouble,
+    /// Keys that stand elsewhere.
+    pub keys: KeySets,
     /// What gateways report.
     pub reports: Arc<Reports>,
     /// What is to be done.

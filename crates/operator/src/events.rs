@@ -59,6 +59,12 @@ struct ReadyLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeysLabel {
+    /// `fetched` or `failed`.
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PoolLabel {
     pool: String,
 }
@@ -88,6 +94,7 @@ pub struct OperatorEvents {
     lease_failures: Counter,
     notice_failures: Counter,
     rooms_left: Counter,
+    keys: Family<KeysLabel, Counter>,
     nats_connected: Gauge,
     /// What was logged of NATS last: whether it is connected, and why not.
     told_of_nats: Mutex<Option<(bool, Option<String>)>>,
@@ -122,6 +129,7 @@ impl OperatorEvents {
             lease_failures: Counter::default(),
             notice_failures: Counter::default(),
             rooms_left: Counter::default(),
+            keys: Family::default(),
             nats_connected: Gauge::default(),
             told_of_nats: Mutex::default(),
             told: Mutex::default(),
@@ -219,6 +227,11 @@ impl OperatorEvents {
             new.rooms_left.clone(),
         );
         registry.register(
+            "key_fetches",
+            "Looks at ConfigMaps and addresses for the keys of tokens, by outcome",
+            new.keys.clone(),
+        );
+        registry.register(
             "nats_connected",
             "1 while NATS is connected",
             new.nats_connected.clone(),
@@ -228,6 +241,9 @@ impl OperatorEvents {
             for outcome in ["done", "conflict", "api", "timeout", "nats", "fenced", "json"] {
                 drop(new.reconciles.get_or_create(&OutcomeLabels { kind, outcome }));
             }
+        }
+        for outcome in ["fetched", "failed"] {
+            drop(new.keys.get_or_create(&KeysLabel { outcome }));
         }
         for direction in ["up", "down"] {
             drop(new.scalings.get_or_create(&DirectionLabel { direction }));
@@ -485,6 +501,21 @@ impl OperatorEvents {
         self.notice_failures.inc();
         if self.is_news("notice".to_owned()) {
             warn!(room, cause, "an Event could not be recorded");
+        }
+    }
+
+    /// Keys were fetched from a source, or could not be; whether that says something new.
+    pub fn keys_fetched(&self, source: &str, fault: Option<&str>, is_new: bool) {
+        let outcome = if fault.is_some() { "failed" } else { "fetched" };
+        self.keys.get_or_create(&KeysLabel { outcome }).inc();
+        match fault {
+            _ if !is_new => {}
+            None => info!(source, "keys of tokens fetched"),
+            Some(error) => warn!(
+                source,
+                error,
+                "keys of tokens cannot be fetched; those that were fetched before stay in use"
+            ),
         }
     }
 

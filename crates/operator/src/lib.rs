@@ -17,6 +17,7 @@ pub mod error;
 pub mod events;
 pub mod fence;
 pub mod guard;
+pub mod keys;
 pub mod lease;
 pub mod notices;
 pub mod operator;

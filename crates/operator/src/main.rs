@@ -1,12 +1,13 @@
 //! The operator's program: read the command line, then run, print the definition of the resource, or take all away.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use hubbub_operator::{
     cli::{Cli, Command, Release, Run},
     definition,
     error::in_words,
+    keys::Fetcher,
     operator::{Config, Operator, StartError},
     settings::Settings,
     signals,
@@ -17,6 +18,9 @@ use hubbub_telemetry::{Program, Traces};
 
 /// The exit code for what no restart mends, as clap's for a wrong command line.
 const WRONG_CONFIGURATION: u8 = 2;
+
+/// Whatever is asked for, an address of keys is not asked more often.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// Why the program ends without success.
 enum Failure {
@@ -119,6 +123,8 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
     let Release { instance, room_namespaces, .. } = flags.release.clone();
     let scale_down_window = *flags.scale_down_after;
     let (identity, bucket_replicas) = (flags.identity(), usize::from(flags.bucket_replicas));
+    let keys = Arc::new(Fetcher::new(flags.keys_ca.as_deref())?);
+    let keys_period = (*flags.keys_refresh).max(SHORTEST_REFRESH);
     let (settings, nats) = flags.required()?;
     Ok(Config {
         admin_listen,
@@ -132,6 +138,8 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
         room_namespaces,
         identity,
         leader_election,
+        keys,
+        keys_period,
         traces: Traces::off(),
     })
 }

@@ -28,6 +28,7 @@ use crate::{
     context::{Context, DebugClient, Key},
     events::OperatorEvents,
     fence::Fence,
+    keys::{Fetcher, KeySets},
     lease::{self, Election, Lost, Sight, lead},
     notices::Notices,
     pool,
@@ -80,6 +81,10 @@ pub struct Config {
     pub identity: String,
     /// Whether other replicas are to be reckoned with.
     pub leader_election: bool,
+    /// Fetches the keys that rooms name.
+    pub keys: Arc<Fetcher>,
+    /// How often an address of keys is asked.
+    pub keys_period: Duration,
     /// Whether looks are traced.
     pub traces: Traces,
 }
@@ -260,6 +265,7 @@ impl Operator {
             cluster,
             bucket,
             trouble: self.trouble.clone(),
+            keys: KeySets::new(self.config.keys_period),
             reports: Arc::new(Reports::default()),
             queue,
             events: Arc::clone(&self.events),
@@ -269,6 +275,9 @@ impl Operator {
         });
         tasks.spawn(follow_bucket(Arc::clone(&context), self.stop.clone()));
         tasks.spawn(follow_reports(Arc::clone(&context), self.nats.clone(), self.stop.clone()));
+        let (fetching, fetcher) = (Arc::clone(&context), Arc::clone(&self.config.keys));
+        let stop = self.stop.clone();
+        tasks.spawn(async move { fetching.keys.run(&fetching, &fetcher, stop).await });
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = context.cluster.listed() => {

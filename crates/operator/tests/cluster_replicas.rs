@@ -189,6 +189,13 @@ async fn the_rights_of_the_manifest_are_enough_and_none_is_idle() {
         pod["metadata"]["annotations"][cost].is_null()
     })
     .await;
+    // Keys in a ConfigMap are looked for.
+    let jwks = json!({"configMap": {"name": "keys"}});
+    let jwt = json!({"issuer": "https://id.example.com/", "audiences": ["chat"], "jwks": jwks});
+    world.patch_room("vip", json!({"spec": {"auth": {"anonymous": "None", "jwt": jwt}}})).await;
+    world
+        .status_until("vip", "it has no keys", |s| because(s, "KeysResolved", "KeysUnavailable"))
+        .await;
     world.delete_room("vip").await;
     until("its pool is gone", async || world.objects("vip").await.is_empty()).await;
     operator.terminate();

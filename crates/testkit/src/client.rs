@@ -61,6 +61,25 @@ impl Client {
         Self::join_on(socket, path, origin).await
     }
 
+    /// The same with further header lines, such as `Authorization`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::join`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::join`].
+    pub async fn join_with(
+        server: SocketAddr,
+        path: &str,
+        origin: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Answer> {
+        let socket = TcpStream::connect(server).await.expect("the server listens");
+        Self::enter(socket, path, origin, headers).await
+    }
+
     /// The same on a socket that the test has made, bound to an address of its choice, say.
     ///
     /// # Errors
@@ -71,13 +90,22 @@ impl Client {
     ///
     /// As [`Client::join`].
     pub async fn join_on(
-        mut socket: TcpStream,
+        socket: TcpStream,
         path: &str,
         origin: Option<&str>,
     ) -> Result<Self, Answer> {
+        Self::enter(socket, path, origin, &[]).await
+    }
+
+    async fn enter(
+        mut socket: TcpStream,
+        path: &str,
+        origin: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Answer> {
         socket.set_nodelay(true).expect("an open socket");
         let host = socket.peer_addr().expect("a connected socket").to_string();
-        let request = Request { origin, ..Request::new(&host, path) };
+        let request = Request { origin, headers, ..Request::new(&host, path) };
         let key = Key::from_nonce([9; 16]);
         let bytes = request.to_bytes(&key).expect("a well-formed request");
         let _ = socket.write_all(&bytes).await;

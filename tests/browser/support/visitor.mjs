@@ -58,8 +58,8 @@ export class Visitor {
     await page.addInitScript(() => {
       globalThis.handshakes = 0;
       globalThis.WebSocket = class extends WebSocket {
-        constructor(address) {
-          super(address);
+        constructor(address, protocols) {
+          super(address, protocols);
           globalThis.handshakes += 1;
         }
       };

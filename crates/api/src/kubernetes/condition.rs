@@ -11,6 +11,8 @@ pub enum ConditionType {
     Programmed,
     /// The room serves members as declared: a summary of the two above.
     Ready,
+    /// The keys of tokens are as they stand in the ConfigMap or at the address that the room names. Only there for such a room.
+    KeysResolved,
     /// Changes wait, because the annotation [`PAUSED`](super::PAUSED) says so. Only there while it does.
     Paused,
 }
@@ -23,6 +25,7 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
+            Self::KeysResolved => "KeysResolved",
             Self::Paused => "Paused",
         }
     }
@@ -59,6 +62,10 @@ pub enum Reason {
     NatsUnavailable,
     /// The policy cannot be published; the message says why.
     NotPublished,
+    /// The keys of tokens were fetched.
+    KeysResolved,
+    /// The keys of tokens cannot be had from where the room says they stand; the message says why.
+    KeysUnavailable,
     /// The spec is not accepted, so the last good one stays in force.
     NotAccepted,
     /// The room serves members as declared.
@@ -83,6 +90,8 @@ impl Reason {
             Self::PoolStarting => "PoolStarting",
             Self::NatsUnavailable => "NatsUnavailable",
             Self::NotPublished => "NotPublished",
+            Self::KeysResolved => "KeysResolved",
+            Self::KeysUnavailable => "KeysUnavailable",
             Self::NotAccepted => "NotAccepted",
             Self::Ready => "Ready",
             Self::Paused => "Paused",

@@ -6,6 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::resource::{ChatRoomStatus, PLURAL};
+use crate::auth::Access;
 use crate::chat_room::{API_GROUP, ChatRoomSpec, KIND};
 use crate::duration::WireDuration;
 use crate::rules::RULES;
@@ -24,6 +25,15 @@ pub const CATEGORY: &str = "hubbub";
 const BOUNDS: &[(&str, &str, u64)] = &[
     ("spec.allowedOrigins", "maxItems", 96),
     ("spec.allowedOrigins[]", "maxLength", 512),
+    ("spec.auth.jwt.issuer", "maxLength", 512),
+    ("spec.auth.jwt.audiences", "maxItems", 32),
+    ("spec.auth.jwt.audiences[]", "maxLength", 512),
+    ("spec.auth.jwt.claim", "maxLength", 512),
+    ("spec.auth.jwt.queryParameter", "maxLength", 128),
+    ("spec.auth.jwt.jwks.inline", "maxLength", 131_072),
+    ("spec.auth.jwt.jwks.configMap.name", "maxLength", 512),
+    ("spec.auth.jwt.jwks.configMap.key", "maxLength", 512),
+    ("spec.auth.jwt.jwks.url", "maxLength", 2048),
     ("spec.gateways.pool", "maxLength", 253),
     // Two DNS labels and the slash between them.
     ("status.operator", "maxLength", 127),
@@ -98,7 +108,9 @@ fn schema() -> Value {
     for (path, keyword, value) in BOUNDS {
         at(&mut root, path)[*keyword] = json!(value);
     }
-    at(&mut root, "spec.allowedOrigins")["x-kubernetes-list-type"] = json!("set");
+    for list in ["spec.allowedOrigins", "spec.auth.jwt.audiences"] {
+        at(&mut root, list)["x-kubernetes-list-type"] = json!("set");
+    }
     for rule in RULES.iter().filter(|rule| !rule.cel.is_empty()) {
         let mut validation = json!({"rule": rule.cel, "message": rule.message});
         // The API server then tells the field itself, not the group that holds it.
@@ -170,7 +182,7 @@ fn remove_defaults(schema: &mut Value) {
 /// Kubernetes' own conditions, merged by type, with the bounds of its API.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({
-        "description": "Accepted, Programmed and Ready; and Paused while the room is.",
+        "description": "Accepted, Programmed and Ready; KeysResolved if the keys of its tokens stand elsewhere; and Paused while the room is.",
         "type": "array",
         "maxItems": 8,
         "x-kubernetes-list-type": "map",
@@ -188,6 +200,16 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             },
         },
     })
+}
+
+impl JsonSchema for Access {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Access".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({"type": "string", "enum": Self::NAMES})
+    }
 }
 
 impl JsonSchema for WireDuration {
@@ -277,6 +299,8 @@ mod tests {
         let schema = schema();
         let spec = &schema["properties"]["spec"]["properties"];
         let made = serde_json::to_value(ChatRoomSpec::new(Vec::new())).unwrap();
+        assert_eq!(spec["auth"]["default"], json!({"anonymous": "ReadWrite"}));
+        assert_eq!(spec["auth"]["properties"]["anonymous"]["default"], "None");
         for field in ["requireOrigin", "gateways", "limits", "heartbeat"] {
             assert_eq!(spec[field]["default"], made[field], "{field}");
             for (name, value) in made[field].as_object().into_iter().flatten() {

@@ -4,6 +4,8 @@ use std::io;
 
 use hubbub_websocket::ProtocolError;
 
+use crate::token::TokenFault;
+
 /// Every way a connection can end. The labels are a closed set, fit for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -29,6 +31,18 @@ pub enum Ending {
     WriteTimeout,
     /// No pong came in time.
     PongTimeout,
+    /// The member's token has expired.
+    TokenExpired,
+    /// The room asks for a token that the member does not have, or for another one.
+    TokenRefused,
+    /// The token that was to take the place of the member's is not good.
+    BadToken(TokenFault),
+    /// The token that was to take the place of the member's is about somebody else.
+    OtherSubject,
+    /// The member may not say anything in the room.
+    MayNotWrite,
+    /// A message for the gateway that it does not know.
+    UnknownControl,
     /// The room no longer allows the member's origin.
     OriginRevoked,
     /// The room is gone.
@@ -59,6 +73,12 @@ impl Ending {
             Self::QueueFull,
             Self::WriteTimeout,
             Self::PongTimeout,
+            Self::TokenExpired,
+            Self::TokenRefused,
+            Self::BadToken(TokenFault::Malformed),
+            Self::OtherSubject,
+            Self::MayNotWrite,
+            Self::UnknownControl,
             Self::OriginRevoked,
             Self::RoomGone,
             Self::OtherPool,
@@ -102,6 +122,12 @@ impl Ending {
             Self::QueueFull => "queue_full",
             Self::WriteTimeout => "write_timeout",
             Self::PongTimeout => "pong_timeout",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRefused => "token_refused",
+            Self::BadToken(_) => "bad_token",
+            Self::OtherSubject => "other_subject",
+            Self::MayNotWrite => "may_not_write",
+            Self::UnknownControl => "unknown_control",
             Self::OriginRevoked => "origin_revoked",
             Self::RoomGone => "room_gone",
             Self::OtherPool => "other_pool",
@@ -119,7 +145,13 @@ impl Ending {
             Self::PeerClosed(code) => code,
             Self::Protocol(error) => Some(error.close_code()),
             Self::TooLargeForRoom(_) | Self::TooLargeForBus(_) => Some(1009),
-            Self::ControlFlood | Self::MessageTimeout => Some(1008),
+            Self::ControlFlood
+            | Self::MessageTimeout
+            | Self::MayNotWrite
+            | Self::UnknownControl => Some(1008),
+            Self::TokenExpired | Self::TokenRefused | Self::BadToken(_) | Self::OtherSubject => {
+                Some(4401)
+            }
             Self::QueueFull | Self::PongTimeout => Some(1013),
             Self::OriginRevoked => Some(4403),
             Self::RoomGone => Some(4404),
@@ -154,6 +186,19 @@ impl Ending {
             Self::QueueFull => "too slow: too many messages wait for this member".to_owned(),
             Self::WriteTimeout => "too slow: a message could not be written in time".to_owned(),
             Self::PongTimeout => "no pong came in time".to_owned(),
+            Self::TokenExpired => "the token has expired; come back with a new one".to_owned(),
+            Self::TokenRefused => {
+                "the room no longer accepts this connection's token; come back with another".to_owned()
+            }
+            Self::BadToken(fault) => fault.to_string(),
+            Self::OtherSubject => {
+                "the new token is about somebody else; come back with it instead".to_owned()
+            }
+            Self::MayNotWrite => "this connection may not write in the room".to_owned(),
+            Self::UnknownControl => {
+                "a message that begins with the character U+0001 is for the gateway, which does not know this one"
+                    .to_owned()
+            }
             Self::OriginRevoked => "the room no longer allows this origin".to_owned(),
             Self::RoomGone => "the room is gone".to_owned(),
             Self::OtherPool => {
@@ -172,6 +217,8 @@ impl Ending {
         !matches!(
             self,
             Self::PeerClosed(None | Some(1000 | 1001 | 1005))
+                | Self::TokenExpired
+                | Self::TokenRefused
                 | Self::OriginRevoked
                 | Self::RoomGone
                 | Self::OtherPool

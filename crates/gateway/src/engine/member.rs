@@ -2,13 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use hubbub_api::Origin;
+use hubbub_api::{Access, Origin};
 use hubbub_telemetry::{OpenSpan, SpanRef};
 use hubbub_websocket::{Decoder, Kind, Role};
 use mio::net::TcpStream;
 
-use super::{ConnectionId, Ending, Entrant, bucket::Bucket, outbox::Outbox};
-use crate::room::Policy;
+use super::{
+    ConnectionId, Ending, Entrant, Pass, bucket::Bucket, outbox::Outbox, standing::token_until,
+};
+use crate::{room::Policy, token::Bearer};
 
 /// Never, as a time of the shard's clock.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -67,6 +69,14 @@ pub(super) struct Member {
     pub(super) handshake: Option<SpanRef>,
     pub(super) peer: SocketAddr,
     pub(super) origin: Option<Arc<Origin>>,
+    /// What it may do.
+    pub(super) access: Access,
+    /// What its token says.
+    pub(super) bearer: Option<Arc<Bearer>>,
+    /// Whether it may renew that: see [`control_message`](super::shard::Shard::control_message).
+    pub(super) renews: bool,
+    /// When its token ends.
+    pub(super) token_until: u64,
     /// Key of the shard's room.
     pub(super) room: u32,
     /// Place in the room's list of members.
@@ -107,13 +117,18 @@ pub struct Traffic {
 impl Member {
     pub(super) fn new(entrant: &mut Entrant, room: u32, policy: &Policy, now: u64) -> Self {
         let limits = &policy.declared().limits;
+        let Pass { origin, access, bearer, renews } = std::mem::take(&mut entrant.pass);
         Self {
             socket: None,
             watches_writes: false,
             connection: entrant.connection,
             handshake: entrant.arrival.handshake,
             peer: entrant.arrival.peer,
-            origin: entrant.origin.take().map(Arc::new),
+            origin: origin.map(Arc::new),
+            access,
+            token_until: token_until(policy, bearer.as_deref(), now),
+            bearer,
+            renews,
             room,
             place: NO_PLACE,
             generation: entrant.generation,
@@ -167,7 +182,10 @@ impl Member {
         // While we do not read from it, a member cannot show that it lives.
         let pong_by = if self.stall.is_some() { NEVER } else { self.pong_by };
         let live = match self.state {
-            State::Open => self.ping_at.min(pong_by).min(self.message_by).min(write_by),
+            State::Open => {
+                let live = self.ping_at.min(pong_by).min(self.message_by).min(write_by);
+                live.min(self.token_until)
+            }
             State::Closing { .. } | State::Lingering { .. } => NEVER,
         };
         live.min(resume_at).min(self.close_at)
@@ -179,6 +197,6 @@ mod tests {
     #[test]
     fn an_idle_member_is_small() {
         let size = size_of::<super::Member>();
-        assert!(size <= 320, "{size} bytes");
+        assert!(size <= 352, "{size} bytes");
     }
 }

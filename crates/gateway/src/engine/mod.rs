@@ -26,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use hubbub_api::{Origin, RoomName};
+use hubbub_api::RoomName;
 use hubbub_telemetry::{OpenSpan, SpanRef};
 use hubbub_websocket::{Kind, frame};
 use tokio::{
@@ -38,6 +38,7 @@ use crate::{
     bus::{Bus, Sink},
     events::EngineEvents,
     room::{Room, RoomObserver},
+    token::TokenCache,
 };
 
 mod bucket;
@@ -50,6 +51,7 @@ mod member;
 mod outbox;
 mod reading;
 mod shard;
+mod standing;
 mod timers;
 mod waiting;
 mod wheel;
@@ -62,6 +64,8 @@ pub use ending::Ending;
 use inbox::{Command, Inbox};
 pub use member::Traffic;
 use shard::Shard;
+pub(crate) use standing::access;
+pub use standing::{Pass, wall_clock};
 
 /// Members of a room that share one shard before the room is spread over all. A message to a room of up to this many
 /// wakes one thread; writing to 128 sockets takes that thread a third of a millisecond.
@@ -83,7 +87,7 @@ pub struct Arrival {
 pub(crate) struct Entrant {
     connection: ConnectionId,
     room: Arc<Room>,
-    origin: Option<Origin>,
+    pass: Pass,
     arrival: Arrival,
     generation: u32,
 }
@@ -149,6 +153,8 @@ pub(crate) struct Shared {
     /// Names of the connections that there are, so that no two have the same.
     names: Mutex<HashSet<ConnectionId>>,
     events: EngineEvents,
+    /// Tokens that were verified lately, at the door or on a connection.
+    tokens: TokenCache,
 }
 
 impl Shared {
@@ -206,6 +212,7 @@ impl Engine {
             population: Population::default(),
             names: Mutex::default(),
             events,
+            tokens: TokenCache::default(),
         });
         let mut inboxes = Vec::with_capacity(shards.get());
         let mut runtimes = Vec::with_capacity(shards.get());
@@ -248,6 +255,12 @@ impl Engine {
         &self.runtimes
     }
 
+    /// Tokens that were verified lately.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenCache {
+        &self.shared.tokens
+    }
+
     /// Connections, handshakes that are being answered included.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -256,7 +269,7 @@ impl Engine {
 
     /// Takes a place in a shard for a member whose place in the room is reserved already
     /// ([`Room::reserve`]). From now on the room's messages are kept for it.
-    pub fn reserve(&self, room: &Arc<Room>, origin: Option<Origin>, arrival: Arrival) -> Ticket {
+    pub fn reserve(&self, room: &Arc<Room>, pass: Pass, arrival: Arrival) -> Ticket {
         let shard = place(room);
         room.by_shard()[shard].fetch_add(1, Ordering::AcqRel);
         self.shared.population.connections.fetch_add(1, Ordering::AcqRel);
@@ -265,7 +278,7 @@ impl Engine {
         inbox.push_for_later(Command::Reserve(Box::new(Entrant {
             connection,
             room: Arc::clone(room),
-            origin,
+            pass,
             arrival,
             generation: self.next.fetch_add(1, Ordering::Relaxed),
         })));

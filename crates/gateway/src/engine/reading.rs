@@ -13,6 +13,7 @@ use super::{
     Ending,
     member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, NEVER, Stall, State, Untaken},
     shard::Shard,
+    standing::Control,
 };
 use crate::bus::PublishError;
 
@@ -177,6 +178,17 @@ impl Shard {
         };
         if !accepted {
             return Next::Continue;
+        }
+        if member.renews && kind == Kind::Text {
+            match self.control_message(key, payload) {
+                Control::No => {}
+                Control::Taken => return self.spend(key),
+                Control::Closed => return Next::Stop,
+            }
+        }
+        if !self.members[key as usize].may_write() {
+            self.close(key, Ending::MayNotWrite);
+            return Next::Stop;
         }
         let span = self.begin_publishing(key, payload.len());
         match self.publish(key, kind, payload, &span) {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use hubbub_api::Access;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use slab::Slab;
 use tokio::{io::unix::AsyncFd, runtime::Runtime};
@@ -40,12 +41,21 @@ pub(super) struct LocalRoom {
     pub(super) policy: Arc<Policy>,
     /// Keys of the members that get the room's messages.
     pub(super) members: Vec<u32>,
+    /// Keys of those that may only write.
+    pub(super) writers: Vec<u32>,
     /// Members with this room's key, those that are closing included.
     pub(super) references: u32,
     /// Messages that are still to be written.
     pub(super) pending: Vec<Pending>,
     /// When they may be written at the earliest: see [`pace`](super::writing::pace).
     pub(super) write_at: u64,
+}
+
+impl LocalRoom {
+    /// The list on which members stand that may do this.
+    fn list(&mut self, access: Access) -> &mut Vec<u32> {
+        if access.reads() { &mut self.members } else { &mut self.writers }
+    }
 }
 
 /// A message that is to be written to a room's members.
@@ -280,8 +290,9 @@ impl Shard {
         let mut member = Member::new(&mut entrant, room_key, &room.policy, self.now);
         let entry = self.members.vacant_entry();
         let key = entry.key() as u32;
-        member.place = room.members.len() as u32;
-        room.members.push(key);
+        let list = room.list(member.access);
+        member.place = list.len() as u32;
+        list.push(key);
         room.references += 1;
         entry.insert(member);
         self.reserved.insert(connection, key);
@@ -311,10 +322,11 @@ impl Shard {
             let soon = until.saturating_sub(self.now).min(1000);
             self.members[key as usize].close_at = self.now + self.random.u64(0..=soon);
         }
-        let refused = self.refused(key);
+        let standing = self.standing(key);
         self.guarded(key, |shard| {
-            if let Some(ending) = refused {
-                shard.close(key, ending);
+            match standing {
+                Ok(access) => shard.give_standing(key, access),
+                Err(ending) => shard.close(key, ending),
             }
             shard.on_writable(key);
             if !sent.is_empty() {
@@ -333,6 +345,7 @@ impl Shard {
             room: Arc::clone(room),
             policy: room.policy(),
             members: Vec::new(),
+            writers: Vec::new(),
             references: 0,
             pending: Vec::new(),
             write_at: 0,
@@ -343,24 +356,10 @@ impl Shard {
 
     fn members_of(&self, room: u64) -> Vec<u32> {
         let key = self.rooms_by_id.get(&room);
-        key.map_or_else(Vec::new, |key| self.rooms[*key as usize].members.clone())
-    }
-
-    /// Why the member may not stay in its room as it is declared now, if it may not.
-    fn refused(&self, key: u32) -> Option<Ending> {
-        let member = &self.members[key as usize];
-        let LocalRoom { room, policy, .. } = &self.rooms[member.room as usize];
-        let revoked = match &member.origin {
-            Some(origin) => !policy.origins().matches(origin),
-            None => policy.declared().require_origin,
-        };
-        if room.is_gone() {
-            Some(Ending::RoomGone)
-        } else if revoked {
-            Some(Ending::OriginRevoked)
-        } else {
-            (policy.declared().pool != self.shared.pool).then_some(Ending::OtherPool)
-        }
+        key.map_or_else(Vec::new, |key| {
+            let LocalRoom { members, writers, .. } = &self.rooms[*key as usize];
+            members.iter().chain(writers).copied().collect()
+        })
     }
 
     fn policy_changed(&mut self, room: &Arc<Room>) {
@@ -370,11 +369,13 @@ impl Shard {
             if self.members[key as usize].socket.is_none() {
                 continue; // looked at when its socket comes
             }
-            if let Some(ending) = self.refused(key) {
-                self.close(key, ending);
-            } else {
-                self.begin_heartbeat(key);
-                self.arm(key);
+            match self.standing(key) {
+                Ok(access) => {
+                    self.give_standing(key, access);
+                    self.begin_heartbeat(key);
+                    self.arm(key);
+                }
+                Err(ending) => self.close(key, ending),
             }
         }
     }
@@ -387,8 +388,9 @@ impl Shard {
             return;
         }
         let local = &mut self.rooms[member.room as usize];
-        local.members.swap_remove(place as usize);
-        if let Some(moved) = local.members.get(place as usize) {
+        let list = local.list(member.access);
+        list.swap_remove(place as usize);
+        if let Some(moved) = list.get(place as usize) {
             self.members[*moved as usize].place = place;
         }
         let room = &local.room;
@@ -397,6 +399,28 @@ impl Shard {
             && let Some(bus) = self.shared.bus.get()
         {
             bus.leave(room);
+        }
+    }
+
+    /// Puts a member on the list of those that hear, or of those that do not. What has come before this is for it or not by
+    /// what it could do then.
+    pub(super) fn change_list(&mut self, key: u32, access: Access) {
+        self.write_now(self.members[key as usize].room);
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        let place = member.place;
+        if place == NO_PLACE {
+            return;
+        }
+        let local = &mut self.rooms[member.room as usize];
+        let from = local.list(member.access);
+        from.swap_remove(place as usize);
+        let moved = from.get(place as usize).copied();
+        let to = local.list(access);
+        member.place = to.len() as u32;
+        member.access = access;
+        to.push(key);
+        if let Some(moved) = moved {
+            self.members[moved as usize].place = place;
         }
     }
 

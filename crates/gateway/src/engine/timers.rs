@@ -87,6 +87,7 @@ impl Shard {
                 self.tell_eviction(key, Ending::WriteTimeout);
                 self.remove(key, Ending::WriteTimeout);
             }
+            State::Open if due(member.token_until) => self.close(key, Ending::TokenExpired),
             State::Open if due(member.message_by) => self.close(key, Ending::MessageTimeout),
             State::Open if due(member.pong_by) && member.stall.is_none() => {
                 self.close(key, Ending::PongTimeout);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use hubbub_api::{Heartbeat, POLICY_SCHEMA, RoomLimits, RoomName, RoomPolicy};
+use hubbub_api::{AuthPolicy, Heartbeat, POLICY_SCHEMA, RoomLimits, RoomName, RoomPolicy};
 use hubbub_gateway::{
     bus::{
         Sink,
@@ -34,6 +34,7 @@ pub(crate) fn policy(room: &str) -> RoomPolicy {
         pool: "default".to_owned(),
         allowed_origins: vec!["https://chat.example.com".to_owned()],
         require_origin: true,
+        auth: AuthPolicy::default(),
         limits: RoomLimits { max_message_bytes: 64 * 1024, ..RoomLimits::default() },
         heartbeat: Heartbeat::default(),
     }

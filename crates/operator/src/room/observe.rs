@@ -10,6 +10,7 @@ use crate::{
     bucket::Entry,
     context::Context,
     guard::{GuardedRoom, Unreadable},
+    keys::Known,
     reports::Hearing,
 };
 
@@ -28,6 +29,8 @@ pub struct Observed {
     pub bucket_read: bool,
     /// Why NATS cannot be reached, if it is known.
     pub nats_trouble: Option<String>,
+    /// The keys that its tokens are verified with, if they stand elsewhere.
+    pub keys: Known,
     /// Whether gateways can be heard.
     pub hearing: Hearing,
     /// Members, over all gateways.
@@ -112,7 +115,19 @@ impl Observed {
             (Seen::Gone | Seen::Unreadable(_), Some(policy)) => policy.pool.clone(),
             (Seen::Gone | Seen::Unreadable(_), None) => String::new(),
         };
+        let jwt = match &seen {
+            Seen::Room(room) if !seen.is_leaving() => room.spec.auth.jwt.as_ref(),
+            _ => None,
+        };
+        let keys = match jwt {
+            Some(jwt) => context.keys.of(key, &jwt.jwks),
+            None => {
+                context.keys.forget(key);
+                Known::default()
+            }
+        };
         Self {
+            keys,
             entry,
             operator: context.claims.own().to_owned(),
             bucket_read: context.bucket.is_read() && context.bucket.is_connected(),

@@ -52,7 +52,7 @@ pub(super) fn plan(Validated { observed, verdict }: Validated) -> Plan {
 
 fn policy(observed: &Observed, verdict: &Verdict) -> Policy {
     let wanted = match verdict {
-        Verdict::Pause | Verdict::Refuse(..) => return Policy::Keep,
+        Verdict::Pause | Verdict::Refuse(..) | Verdict::Await(_) => return Policy::Keep,
         Verdict::Withdraw if !observed.bucket_read => return Policy::Unknown,
         Verdict::Withdraw if observed.entry.present => return Policy::Remove,
         Verdict::Withdraw => return Policy::Keep,
@@ -62,15 +62,15 @@ fn policy(observed: &Observed, verdict: &Verdict) -> Policy {
         return Policy::Unknown;
     }
     let Some(published) = &observed.entry.policy else {
-        return Policy::Put(Box::new(wanted.clone()));
+        return Policy::Put(wanted.clone());
     };
-    if **published == *wanted {
+    if **published == **wanted {
         return Policy::Keep;
     }
     if published.pool != wanted.pool && observed.serving.is_empty() {
         return Policy::Hold;
     }
-    Policy::Put(Box::new(wanted.clone()))
+    Policy::Put(wanted.clone())
 }
 
 fn with(metadata: &ObjectMeta) -> Finalizer {

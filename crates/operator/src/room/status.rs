@@ -84,12 +84,13 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
             _ => return None,
         },
         Verdict::Pause => paused(&before, &observed),
-        Verdict::Serve(_) | Verdict::Refuse(..) => {
+        Verdict::Serve(_) | Verdict::Refuse(..) | Verdict::Await(_) => {
             let accepted = accepted(&verdict);
             let told = counters(&observed, &before, counts);
             let programmed = programmed(&observed, &before, &verdict, &published, counts);
             let ready = ready(&accepted, &programmed);
-            let findings = [accepted, programmed, ready];
+            let keys = keys(&observed);
+            let findings = [Some(accepted), Some(programmed), Some(ready), keys];
             let date = |f: Finding| f.dated(&before.conditions, generation, observed.wall);
             ChatRoomStatus {
                 observed_generation: generation,
@@ -97,7 +98,7 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
                 operator: None,
                 gateways: told.0,
                 connections: told.1,
-                conditions: findings.into_iter().map(date).collect(),
+                conditions: findings.into_iter().flatten().map(date).collect(),
             }
         }
     };
@@ -159,6 +160,36 @@ fn accepted(verdict: &Verdict) -> Finding {
     }
 }
 
+/// Whether the keys that stand elsewhere are as they are there; none for a room without such keys. Ready does not depend on it: what was
+/// fetched before is still in use.
+fn keys(observed: &Observed) -> Option<Finding> {
+    let Seen::Room(room) = &observed.seen else { return None };
+    let jwks = &room.spec.auth.jwt.as_ref()?.jwks;
+    if jwks.url.is_none() && jwks.config_map.is_none() {
+        return None;
+    }
+    let kind = ConditionType::KeysResolved;
+    Some(match (&observed.keys.fault, &observed.keys.keys) {
+        (None, Some(keys)) => {
+            let count = keys.len();
+            let noun = if count == 1 { "key verifies" } else { "keys verify" };
+            let message = format!("{count} {noun} tokens");
+            Finding::new(kind, Truth::True, Reason::KeysResolved, message)
+        }
+        (None, None) => {
+            Finding::new(kind, Truth::Unknown, Reason::Pending, "the keys are being fetched")
+        }
+        (Some(fault), keys) => {
+            let rest = if keys.is_some() || observed.entry.present {
+                "; those that were fetched before stay in use"
+            } else {
+                ""
+            };
+            Finding::new(kind, Truth::False, Reason::KeysUnavailable, format!("{fault}{rest}"))
+        }
+    })
+}
+
 fn programmed(
     observed: &Observed,
     before: &ChatRoomStatus,
@@ -169,6 +200,19 @@ fn programmed(
     let finding = |truth, reason, message: String| {
         Finding::new(ConditionType::Programmed, truth, reason, message)
     };
+    if let Verdict::Await(fault) = verdict {
+        let rest = if observed.entry.present {
+            "; what was published before stays in force"
+        } else {
+            "; nobody can enter until they are there"
+        };
+        return match fault {
+            Some(fault) => finding(Truth::False, Reason::KeysUnavailable, format!("{fault}{rest}")),
+            None => {
+                finding(Truth::Unknown, Reason::Pending, "the keys are being fetched".to_owned())
+            }
+        };
+    }
     let Verdict::Serve(policy) = verdict else {
         let message = if observed.entry.present {
             "the last good generation stays in force until the spec is mended"
@@ -270,6 +314,7 @@ fn kept(old: &Condition) -> Option<Finding> {
         Reason::PoolStarting,
         Reason::NatsUnavailable,
         Reason::NotPublished,
+        Reason::KeysUnavailable,
         Reason::Pending,
     ];
     let reason = reasons.into_iter().find(|reason| reason.as_str() == old.reason)?;

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     bucket::{BucketError, Entry},
     guard::Unreadable,
+    keys::Known,
     reports::{Hearing, PERIOD},
 };
 
@@ -40,6 +41,7 @@ fn published() -> Observed {
         entry: Entry { revision: 7, policy: Some(Arc::new(policy)), present: true },
         bucket_read: true,
         nats_trouble: None,
+        keys: Known::default(),
         hearing: Hearing::Clear,
         connections: 5,
         serving: vec![7, 9],

@@ -22,7 +22,9 @@ pub(super) enum Verdict {
     /// It is to be left as it is.
     Pause,
     /// It is to be served by this policy.
-    Serve(RoomPolicy),
+    Serve(Box<RoomPolicy>),
+    /// It keeps every rule, but the keys of its tokens are not known; what was in force stays. With why, if they could not be had.
+    Await(Option<String>),
     /// It breaks rules or cannot be read; what was in force stays.
     Refuse(Reason, String),
 }
@@ -40,8 +42,9 @@ pub(super) fn validate(observed: Observed) -> Validated {
             ),
         ),
         Seen::Room(room) if is_paused(room) => Verdict::Pause,
-        Seen::Room(room) => match RoomPolicy::from_chat_room(&room.declared()) {
-            Ok(policy) => Verdict::Serve(policy),
+        Seen::Room(room) => match policy(room, &observed) {
+            Ok(policy) => Verdict::Serve(Box::new(policy)),
+            Err(PolicyError::KeysElsewhere) => Verdict::Await(observed.keys.fault.clone()),
             Err(PolicyError::Invalid(violations)) => {
                 let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
                 Verdict::Refuse(Reason::Invalid, told.join("; "))
@@ -50,6 +53,23 @@ pub(super) fn validate(observed: Observed) -> Validated {
         },
     };
     Validated { observed, verdict }
+}
+
+/// The room's policy, with the keys that were fetched for it. Where none were, the published one is as good, as long as it is of the same
+/// spec: its keys were fetched from the same place.
+fn policy(room: &ChatRoomResource, observed: &Observed) -> Result<RoomPolicy, PolicyError> {
+    let declared = room.declared();
+    match (RoomPolicy::from_chat_room(&declared), &observed.keys.keys, &observed.entry.policy) {
+        (Err(PolicyError::KeysElsewhere), Some(keys), _) => {
+            RoomPolicy::with_keys(&declared, keys.to_vec())
+        }
+        (Err(PolicyError::KeysElsewhere), None, Some(published))
+            if published.generation == declared.metadata.generation =>
+        {
+            Ok(RoomPolicy::clone(published))
+        }
+        (policy, ..) => policy,
+    }
 }
 
 pub(crate) fn is_paused(room: &ChatRoomResource) -> bool {

@@ -15,6 +15,7 @@ pub(crate) mod process;
 use std::{
     ops::{Deref, DerefMut},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,7 @@ use hubbub_api::{
 use hubbub_nats::NatsOptions;
 use hubbub_operator::{
     events::OperatorEvents,
+    keys::Fetcher,
     lease::Lost,
     operator::{Config, Operator},
     scaling::WINDOW,
@@ -33,7 +35,8 @@ use hubbub_operator::{
 };
 use hubbub_telemetry::Traces;
 use hubbub_testkit::{
-    Cluster, ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, Namespace, NatsServer,
+    Certificates, Cluster, ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, Namespace,
+    NatsServer,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
@@ -217,6 +220,8 @@ impl Place {
             room_namespaces: if self.shared { vec![self.demo.clone()] } else { Vec::new() },
             identity: "one".to_owned(),
             leader_election: false,
+            keys: Arc::new(Fetcher::new(None).unwrap()),
+            keys_period: Duration::from_millis(200),
             traces: Traces::off(),
         }
     }
@@ -224,6 +229,13 @@ impl Place {
     /// An operator without a lease.
     pub(crate) async fn operator(&self) -> Running {
         run(self.config(self.client.clone())).await
+    }
+
+    /// The same, which trusts these certificates where keys are fetched.
+    pub(crate) async fn operator_trusting(&self, certificates: &Certificates) -> Running {
+        let mut config = self.config(self.client.clone());
+        config.keys = Arc::new(Fetcher::new(Some(&certificates.authority())).unwrap());
+        run(config).await
     }
 
     /// A gateway of that pool, started by hand.
