@@ -40,8 +40,9 @@ run-traced: ## The same with a Jaeger that shows every handshake, message and en
 	@scripts/run-traced $(ARGS)
 
 .PHONY: build
-build: ## Build every crate (development profile)
-	@$(STEP) "build" $(CARGO) build --locked --workspace
+build: ## Build every crate and its tests (development profile)
+	@# With the tests, because libraries are built with other features for them: so nothing is built twice.
+	@$(STEP) "build" $(CARGO) build --locked --workspace --bins --tests
 
 .PHONY: cluster
 cluster: ## A Kubernetes control plane for hand use, and how to reach it (built once: a quarter of an hour)
