@@ -12,9 +12,6 @@ use hubbub_gateway::{
 };
 use hubbub_program::Signals;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = hubbub_program::parse::<Cli>();
