@@ -10,12 +10,12 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/scaling.md"
 
-# === measured: docs/benchmarks.md of 2026-11-24 and 25 by scenario, unless it says otherwise ===
-BIG, SMALL = 8.30e-6, 13.0e-6       # CPU s a delivery, 100 or more members of a room on the gateway (a50), or fewer (lb)
+# === measured: docs/benchmarks.md of 2026-11-27 by scenario (le of the 25th), unless it says otherwise ===
+BIG, SMALL = 9.46e-6, 13.3e-6       # CPU s a delivery, 100 or more members of a room on the gateway (a50), or fewer (lb)
 HOP = 37e-6                         # CPU s a message and gateway by way of NATS, all three processes: (14.0 - 10.3) × 20 ÷ 2 (le)
-PING, CHURN = 18.5e-6, 219e-6       # CPU s a ping (ping), a join with its leave (churn)
-HANDSHAKES, WRITES = 15348, 307     # a second, the load on the same 2 cores (idle-one); to the API: 4 × 1,000 rooms in 13 s (ARCHITECTURE.md)
-MEMBER, SOCKET, GATEWAY = 2540, 4600, 29e6  # bytes of an idle member (idle-one), its socket (docs/operations.md), a gateway (slow-none)
+PING, CHURN = 19.8e-6, 173e-6       # CPU s a ping (ping), a join with its leave (churn)
+HANDSHAKES, WRITES = 15272, 307     # a second, the load on the same 2 cores (idle-one); to the API: 4 × 1,000 rooms in 13 s (ARCHITECTURE.md)
+MEMBER, SOCKET, GATEWAY = 511, 4600, 11e6   # bytes of an idle member (idle-one), its socket (docs/operations.md), a gateway (slow-none)
 OPERATOR, WATCHED = 40 << 20, 6.8 * 1024    # bytes of an operator, and for each room: 47 MiB at 1,000, 107 at 10,000 (ARCHITECTURE.md)
 # === read from the source, not measured ===
 SUBSCRIBED, DECLARED, HEARD = 6144, 1024, 100   # bytes of a gateway for a room with members, declared, in another's report
