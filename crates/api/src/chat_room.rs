@@ -161,6 +161,14 @@ pub struct RoomLimits {
     pub messages_per_second: u32,
     /// Messages that one connection may send at once before messagesPerSecond holds it back.
     pub burst: u32,
+    /// Bytes of messages that one connection may send in a second, and so many at once; over it the gateway stops reading
+    /// that connection until it may send again. Left out, the limits on messages alone hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u32>,
+    /// Messages that all members together may send in a second, over all gateways, and so many at once; those above it
+    /// wait for their turn, and their senders with them. Left out, only each member is held to its own limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_messages_per_second: Option<u32>,
 }
 
 impl Default for RoomLimits {
@@ -171,6 +179,8 @@ impl Default for RoomLimits {
             send_queue: 256,
             messages_per_second: 20,
             burst: 40,
+            bytes_per_second: None,
+            room_messages_per_second: None,
         }
     }
 }

@@ -156,6 +156,8 @@ static LIMITS: Fields = Fields {
         field("sendQueue", Shape::Count),
         field("messagesPerSecond", Shape::Count),
         field("burst", Shape::Count),
+        field("bytesPerSecond", Shape::Count),
+        field("roomMessagesPerSecond", Shape::Count),
     ],
 };
 

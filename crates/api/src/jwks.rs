@@ -126,6 +126,11 @@ pub enum JwksError {
     /// More usable keys than [`MAX_KEYS`].
     #[error("holds more than 32 keys: keep those that sign tokens now, and those that are next")]
     TooMany,
+    /// Two usable keys with the same name for the same algorithm.
+    #[error(
+        "holds two keys with the same kid and alg, so that a token cannot say which is its own: give each a kid of its own"
+    )]
+    Repeated,
 }
 
 /// The keys of a set that verify, in their order.
@@ -154,7 +159,8 @@ pub fn parse_jwks(text: &str) -> Result<Vec<VerificationKey>, JwksError> {
     let usable: Vec<_> = keys.into_iter().filter_map(usable).collect();
     match usable.len() {
         0 => Err(JwksError::NoneUsable),
-        1..=MAX_KEYS => Ok(usable),
+        1..=MAX_KEYS if names_are_unique(&usable) => Ok(usable),
+        1..=MAX_KEYS => Err(JwksError::Repeated),
         _ => Err(JwksError::TooMany),
     }
 }
@@ -330,7 +336,8 @@ mod tests {
     fn two_keys_of_one_name_are_told() {
         let keys = parse(&[rsa(256), ec("P-256", 32), ec("P-384", 48)]).unwrap();
         assert!(names_are_unique(&keys), "the name may serve several algorithms");
-        let keys = parse(&[rsa(256), rsa(512)]).unwrap();
-        assert!(!names_are_unique(&keys));
+        assert_eq!(parse(&[rsa(256), rsa(512)]), Err(JwksError::Repeated));
+        let nameless = with(rsa(256), &json!({"kid": null}));
+        assert_eq!(parse(&[nameless.clone(), nameless]).unwrap().len(), 2, "each is tried");
     }
 }

@@ -31,8 +31,10 @@ pub const MAX_CONNECTIONS: u32 = 10_000_000;
 pub const MAX_MESSAGE_BYTES: u32 = 16 * 1024 * 1024;
 /// The highest `spec.limits.sendQueue`.
 pub const MAX_SEND_QUEUE: u32 = 65_536;
-/// The highest `spec.limits.messagesPerSecond`, and the highest burst.
+/// The highest `spec.limits.messagesPerSecond` and `roomMessagesPerSecond`, and the highest burst.
 pub const MAX_RATE: u32 = 1_000_000;
+/// The highest `spec.limits.bytesPerSecond`: more than one connection carries.
+pub const MAX_BYTES_PER_SECOND: u32 = 1_000_000_000;
 /// The shortest of the durations of a heartbeat.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 /// The longest `spec.heartbeat.pongWait` and `pingPeriod`.
@@ -354,6 +356,26 @@ const ROOM_RULES: &[Rule] = &[
         "must be 1 to 1000000 messages",
         "self >= 1 && self <= 1000000",
         |room| (1..=MAX_RATE).contains(&room.limits.burst),
+    ),
+    bound(
+        "bytes-per-second-range",
+        &["spec.limits.bytesPerSecond"],
+        "must be 1 to 1000000000 bytes a second; leave it out for no such limit",
+        "self >= 1 && self <= 1000000000",
+        |room| {
+            let given = room.limits.bytes_per_second;
+            given.is_none_or(|bytes| (1..=MAX_BYTES_PER_SECOND).contains(&bytes))
+        },
+    ),
+    bound(
+        "room-messages-per-second-range",
+        &["spec.limits.roomMessagesPerSecond"],
+        "must be 1 to 1000000 messages a second; leave it out for no such limit",
+        "self >= 1 && self <= 1000000",
+        |room| {
+            let given = room.limits.room_messages_per_second;
+            given.is_none_or(|messages| (1..=MAX_RATE).contains(&messages))
+        },
     ),
     bound(
         "pong-wait-range",

@@ -177,7 +177,7 @@ fn everything_that_is_wrong_is_told_at_once_in_order() {
         problems(&text),
         [
             "9: spec.limits.burst: must be 1 to 1000000 messages",
-            "10: spec.limits.colour: is not a field: remove it (the fields here are maxConnections, maxMessageBytes, sendQueue, messagesPerSecond, burst)",
+            "10: spec.limits.colour: is not a field: remove it (the fields here are maxConnections, maxMessageBytes, sendQueue, messagesPerSecond, burst, bytesPerSecond, roomMessagesPerSecond)",
             "12: spec.heartbeat.pingPeriod: must be shorter than spec.heartbeat.pongWait, or members are closed before they are asked: lower pingPeriod (54s if not given) or raise pongWait (60s if not given)",
             "17: metadata.name: declares the room demo/lobby a second time, first on line 4: rename or remove one",
             "20: spec.allowedOrigins[0]: must begin with the scheme of the page that connects, such as https:// or http:// (not ws:// or wss://, which is the socket's own; pages of file: and data: count as \"null\")",
@@ -224,7 +224,7 @@ fn what_is_wrong_on_one_line_is_told_from_left_to_right() {
         with("  limits: {burst: 0, colour: red, sendQueue: 1.5}\n"),
         [
             "8: spec.limits.burst: must be 1 to 1000000 messages",
-            "8: spec.limits.colour: is not a field: remove it (the fields here are maxConnections, maxMessageBytes, sendQueue, messagesPerSecond, burst)",
+            "8: spec.limits.colour: is not a field: remove it (the fields here are maxConnections, maxMessageBytes, sendQueue, messagesPerSecond, burst, bytesPerSecond, roomMessagesPerSecond)",
             "8: spec.limits.sendQueue: must be a whole number, not a decimal number",
         ]
     );

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    bus::BusState, drain::Phase, engine::ConnectionId, entrance::Entrance, policy::PolicyHealth,
-    rates::Rates,
+    bus::BusState, drain::Phase, engine::ConnectionId, entrance::Entrance, memory::Fill,
+    policy::PolicyHealth, rates::Rates,
 };
 
 /// How long the bus may be away before the gateway says that it is not ready: a restart of one NATS server is over by
@@ -50,10 +50,11 @@ impl Admin {
         Arc::new(Self { entrance, registry, health, gateway, rates })
     }
 
-    fn checks(&self) -> [Check; 3] {
+    fn checks(&self) -> [Check; 4] {
         let rooms = &self.entrance.rooms;
         let bus = self.entrance.bus.state();
         let phase = self.entrance.drain.phase();
+        let memory = &self.entrance.memory;
         [
             Check {
                 name: "policies",
@@ -81,6 +82,16 @@ impl Admin {
                 name: "draining",
                 ok: phase == Phase::Serving,
                 detail: if phase == Phase::Serving { "no" } else { "yes" }.to_owned(),
+            },
+            Check {
+                name: "memory",
+                ok: !memory.is_short(),
+                detail: match memory.fill() {
+                    Some(Fill { used, limit }) => {
+                        format!("{} of {} MiB in use", used >> 20, limit >> 20)
+                    }
+                    None => "no limit".to_owned(),
+                },
             },
         ]
     }

@@ -1,23 +1,33 @@
 //! The command line: flags, each of them also an environment variable, and what they must be.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread::available_parallelism};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    thread::available_parallelism,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
 use hubbub_api::{RoomName, WireDuration, names::DEFAULT_POOL};
 use hubbub_nats::NatsFlags;
-use hubbub_program::{LogFlags, address, dns_label, own_name};
+use hubbub_program::{LogFlags, address, dns_label, network, own_name};
 use hubbub_telemetry::Traces;
+use ipnet::IpNet;
 
 use crate::{
     descriptors,
     drain::DrainTimes,
     gateway::{Config, Policies},
+    limits::LimitOptions,
 };
 
 /// Shards that are allowed for each core, and on the smallest machine, so that one configuration fits several. A shard
 /// is a thread that is always busy or asleep: more of them than cores only take turns.
 const SHARDS_A_CORE: usize = 4;
 const SHARDS_ANYWHERE: usize = 16;
+
+/// Less than this no gateway runs in.
+const LEAST_MEMORY: u64 = 16 << 20;
 
 const STYLES: styling::Styles = styling::Styles::styled()
     .header(styling::AnsiColor::Green.on_default().bold())
@@ -153,6 +163,10 @@ pub struct Serve {
     #[arg(long, env = "HUBBUB_MAX_CONNECTIONS", value_name = "NUMBER", help_heading = "Limits")]
     pub max_connections: Option<usize>,
 
+    /// What is limited at the door.
+    #[command(flatten)]
+    pub door: DoorFlags,
+
     /// Whether metrics are exported by room: one series a room each
     #[arg(long, env = "HUBBUB_ROOM_METRICS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Telemetry")]
     pub room_metrics: bool,
@@ -164,6 +178,47 @@ pub struct Serve {
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogFlags,
+}
+
+/// What is limited at the door, beside the rooms' own limits. Without its flag nothing of it is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct DoorFlags {
+    /// Proxies whose X-Forwarded-For says who the client is, by address or network, with commas between
+    #[arg(long, env = "HUBBUB_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', num_args = 1.., value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Handshakes and other requests that are answered in a second; those beyond get 503
+    #[arg(long, env = "HUBBUB_REQUESTS_PER_SECOND", value_name = "NUMBER")]
+    pub requests_per_second: Option<NonZeroU32>,
+
+    /// The same of one address (of IPv6, one /64), and ten times as many at once; those beyond get 429
+    #[arg(long, env = "HUBBUB_REQUESTS_PER_ADDRESS", value_name = "NUMBER")]
+    pub requests_per_address: Option<NonZeroU32>,
+
+    /// Connections that one address may have here; the next gets 429
+    #[arg(long, env = "HUBBUB_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER")]
+    pub connections_per_address: Option<NonZeroU32>,
+
+    /// Connections that the subject of one token may have here; the next gets 429
+    #[arg(long, env = "HUBBUB_CONNECTIONS_PER_SUBJECT", value_name = "NUMBER")]
+    pub connections_per_subject: Option<NonZeroU32>,
+
+    /// Memory that this process may use, such as 512MiB; newcomers are refused from 85 % on, members sent away from 95 % on [default: what its control group may, if that is limited]
+    #[arg(long, env = "HUBBUB_MEMORY_LIMIT", value_name = "BYTES", value_parser = bytes)]
+    pub memory_limit: Option<u64>,
+}
+
+impl DoorFlags {
+    fn options(self) -> LimitOptions {
+        LimitOptions {
+            trusted_proxies: self.trusted_proxies,
+            requests_per_second: self.requests_per_second,
+            requests_per_address: self.requests_per_address,
+            connections_per_address: self.connections_per_address,
+            connections_per_subject: self.connections_per_subject,
+        }
+    }
 }
 
 /// Flags that are right one by one, but not together.
@@ -245,6 +300,8 @@ impl Serve {
             },
             shards: self.shards.unwrap_or_else(cores),
             max_connections,
+            memory_limit: self.door.memory_limit,
+            limits: self.door.options(),
             open_files,
             room_metrics: self.room_metrics,
             traces: Traces::off(),
@@ -280,6 +337,23 @@ fn shards(text: &str) -> Result<NonZeroUsize, String> {
              without the flag there is one a core"
         )
     })
+}
+
+/// So many bytes, KiB, MiB or GiB.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "" => Some(1),
+        "Ki" | "KiB" => Some(1 << 10),
+        "Mi" | "MiB" => Some(1 << 20),
+        "Gi" | "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let number = digits.trim_end().parse::<u64>().ok();
+    let bytes = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes >= LEAST_MEMORY)
+        .ok_or_else(|| "must be at least 16MiB, as 512MiB, 1GiB or a number of bytes".to_owned())
 }
 
 #[cfg(test)]
@@ -343,10 +417,40 @@ mod tests {
             (&["--rooms", "a", "--nats-user", "u"], "--nats"),
             (&["--rooms", "a", "--shards", "0"], "must be 1 to "),
             (&["--rooms", "a", "--shards", "1000000"], "more of them than cores"),
+            (&["--rooms", "a", "--requests-per-second", "0"], "requests-per-second"),
+            (&["--rooms", "a", "--trusted-proxies", "10.0.0.1/8"], "write 10.0.0.0/8"),
+            (&["--rooms", "a", "--trusted-proxies", "proxy"], "such as 10.0.0.0/8"),
+            (&["--rooms", "a", "--memory-limit", "1MiB"], "at least 16MiB"),
+            (&["--rooms", "a", "--memory-limit", "1TB"], "512MiB"),
             (&["--roms", "a"], "--rooms"),
         ] {
             let error = serve(flags).expect_err(&format!("{flags:?}"));
             assert!(error.contains(words), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn limits_are_off_unless_they_are_asked_for() {
+        let config = serve(&["--rooms", "a"]).unwrap();
+        assert_eq!((config.limits, config.memory_limit), (LimitOptions::default(), None));
+        let config = serve(&[
+            "--rooms",
+            "a",
+            "--trusted-proxies",
+            "10.0.0.0/8,192.0.2.7,fd00::/8",
+            "--connections-per-address",
+            "5",
+            "--memory-limit",
+            "512MiB",
+        ])
+        .unwrap();
+        let networks: Vec<_> =
+            config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]);
+        assert_eq!(config.limits.connections_per_address, NonZeroU32::new(5));
+        assert_eq!(config.memory_limit, Some(512 << 20));
+        for (text, expected) in [("16777216", 16 << 20), ("64Mi", 64 << 20), ("2GiB", 2 << 30)] {
+            assert_eq!(bytes(text), Ok(expected));
         }
     }
 

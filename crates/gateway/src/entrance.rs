@@ -1,13 +1,19 @@
 //! Who may enter a room: the one verdict that handshakes get, and that a plain GET is told.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use http::HeaderMap;
 use hubbub_api::{Access, OriginRefusal};
 
 use crate::{
     bus::Bus,
     drain::{Drain, Phase},
     engine::{Arrival, Engine, Pass, Ticket, access, wall_clock},
+    limits::{Limits, Places},
+    memory::Memory,
     refusal::Refusal,
     room::{Policy, Room, Rooms},
     token::{Bearer, Carried},
@@ -45,6 +51,10 @@ pub struct Entrance {
     pub pool: String,
     /// Connections that this gateway may have.
     pub max_connections: usize,
+    /// What else is limited at the door.
+    pub limits: Arc<Limits>,
+    /// How much memory is in use.
+    pub memory: Arc<Memory>,
 }
 
 impl std::fmt::Debug for Entrance {
@@ -54,6 +64,21 @@ impl std::fmt::Debug for Entrance {
 }
 
 impl Entrance {
+    /// From where a request comes, as far as its peer can be believed.
+    #[must_use]
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        self.limits.client(peer, headers)
+    }
+
+    /// Counts a request, before anything of it is looked at.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many of them.
+    pub fn knock(&self, client: IpAddr) -> Result<(), Refusal> {
+        self.limits.knock(client)
+    }
+
     /// The room of that `namespace/name`, if it is served here. Cheap questions come first.
     ///
     /// # Errors
@@ -97,11 +122,14 @@ impl Entrance {
         if self.engine.connections() >= self.max_connections {
             return Err(Refusal::GatewayFull);
         }
+        if self.memory.is_short() {
+            return Err(Refusal::MemoryShort);
+        }
         if self.members(room) >= u64::from(policy.declared().limits.max_connections) {
             return Err(Refusal::RoomFull);
         }
         let (access, bearer) = self.standing(room, &policy, carried.token)?;
-        Ok(Pass { origin, access, bearer, renews: carried.protocol })
+        Ok(Pass { origin, access, bearer, renews: carried.protocol, places: None })
     }
 
     /// What the bearer of this token may do in the room, and what the token says.
@@ -134,7 +162,13 @@ impl Entrance {
         carried: Carried<'_>,
         arrival: Arrival,
     ) -> Result<Ticket, Refusal> {
-        let pass = self.verdict(room, origins, carried)?;
+        // Before its token is verified, which costs most.
+        let address = self.limits.enter_by_address(arrival.peer.ip())?;
+        let mut pass = self.verdict(room, origins, carried)?;
+        let subject = self.limits.enter_by_subject(pass.bearer.as_deref())?;
+        if address.is_some() || subject.is_some() {
+            pass.places = Some(Box::new(Places { address, subject }));
+        }
         let limit = u64::from(room.policy().declared().limits.max_connections);
         if !room.reserve(limit.saturating_sub(self.elsewhere.members(room))) {
             return Err(Refusal::RoomFull);

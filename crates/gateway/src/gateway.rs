@@ -20,10 +20,12 @@ use crate::{
     engine::Engine,
     entrance::{Alone, Elsewhere, Entrance},
     events::{
-        DrainEvents, EngineEvents, HttpEvents, RoomMetrics, Traced, bus::BusEvents,
+        DrainEvents, EngineEvents, HttpEvents, MemoryEvents, RoomMetrics, Traced, bus::BusEvents,
         policy::PolicyEvents,
     },
+    limits::{LimitOptions, Limits},
     listener::{self, Listener, Site},
+    memory::Memory,
     policy::{
         PolicyHealth, PolicySource,
         files::{FilesError, FilesSource},
@@ -67,6 +69,10 @@ pub struct Config {
     pub shards: NonZeroUsize,
     /// Connections that this gateway may have.
     pub max_connections: usize,
+    /// What else is limited at the door.
+    pub limits: LimitOptions,
+    /// Bytes of memory that this process may use; none for what its control group may.
+    pub memory_limit: Option<u64>,
     /// The limit of open files, of which each connection needs one; none for no limit.
     pub open_files: Option<u64>,
     /// Whether metrics by room are exported.
@@ -179,6 +185,7 @@ impl Gateway {
         let drain_events = DrainEvents::register(&mut registry, config.traces.clone());
         let engine_events = EngineEvents::register(&mut registry, config.traces.clone());
         engine_events.limited(config.max_connections);
+        let memory_events = MemoryEvents::register(&mut registry);
         let policy_events = Arc::new(PolicyEvents::register(&mut registry));
         let health = Arc::new(PolicyHealth::default());
 
@@ -262,6 +269,10 @@ impl Gateway {
             }));
         }
 
+        let (limits, memory) =
+            (Arc::new(Limits::new(config.limits)), Arc::new(Memory::new(config.memory_limit)));
+        let watch = Arc::clone(&memory).watch(Arc::clone(&engine), memory_events, stop.clone());
+        tracker.spawn(watch);
         let entrance = Arc::new(Entrance {
             rooms: Arc::clone(&rooms),
             engine,
@@ -270,6 +281,8 @@ impl Gateway {
             drain,
             pool: config.pool,
             max_connections: config.max_connections,
+            limits: Arc::clone(&limits),
+            memory,
         });
         let rates = Arc::new(Rates::default());
         let (counting, token) = (Arc::clone(&rates), stop.clone());
@@ -284,6 +297,7 @@ impl Gateway {
             router: public::router(Arc::clone(&public)),
             doorkeeper: Some(public),
             events: Arc::clone(&http_events),
+            limits: Some(limits),
             tracker: tracker.clone(),
             stop: stop.clone(),
         };
@@ -294,6 +308,7 @@ impl Gateway {
             router: admin::router(admin),
             doorkeeper: None,
             events: http_events,
+            limits: None,
             tracker: admin_tracker.clone(),
             stop: stop_admin.clone(),
         };

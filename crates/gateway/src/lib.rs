@@ -5,6 +5,7 @@
 //! rooms there are, a [`policy`] source tells. [`gateway`] puts the parts together; [`drain`] takes them down.
 
 pub mod admin;
+mod bucket;
 pub mod bus;
 pub mod cli;
 pub mod descriptors;
@@ -14,7 +15,9 @@ pub mod engine;
 pub mod entrance;
 pub mod events;
 pub mod gateway;
+pub mod limits;
 pub mod listener;
+pub mod memory;
 mod page;
 pub mod policy;
 pub mod public;

@@ -31,7 +31,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{engine::Ticket, events::HttpEvents};
+use crate::{
+    engine::Ticket,
+    events::HttpEvents,
+    limits::{Limits, WaitingPlace},
+};
 
 mod impatient;
 mod short_way;
@@ -171,6 +175,8 @@ pub(crate) struct Site {
     pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
     /// What happens here.
     pub events: Arc<HttpEvents>,
+    /// How many sockets one address may have without a handshake, if that is limited.
+    pub limits: Option<Arc<Limits>>,
     /// Keeps the tasks of connections.
     pub tracker: TaskTracker,
     /// Ends all of it.
@@ -195,8 +201,14 @@ pub(crate) async fn serve(listener: Listener, site: Site) {
                 Ok((socket, mut peer)) => {
                     // An IPv4 client of a socket for both shows as ::ffff:192.0.2.1.
                     peer.set_ip(peer.ip().to_canonical());
-                    let open = site.events.socket_opened();
-                    site.meet(Fresh { socket, peer, open }, 0, &mut silent);
+                    match site.wait_at_door(peer) {
+                        Some(waiting) => {
+                            let open = site.events.socket_opened(waiting);
+                            site.meet(Fresh { socket, peer, open }, 0, &mut silent);
+                        }
+                        // Without a word, which costs least, and nobody who means well opens so many.
+                        None => site.events.socket_refused(peer),
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -224,6 +236,14 @@ pub(crate) async fn serve(listener: Listener, site: Site) {
 }
 
 impl Site {
+    /// Counts a socket, if its address may have another one.
+    fn wait_at_door(&self, peer: SocketAddr) -> Option<Option<WaitingPlace>> {
+        match &self.limits {
+            Some(limits) => limits.wait_at_door(peer.ip()).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// Serves a connection by what it has sent, or puts that off, after so many looks that were, if it has sent nothing yet.
     fn meet(&self, fresh: Fresh, looks: usize, silent: &mut Silent) {
         let long_way = |fresh| self.converse(Rest { fresh, read: Bytes::new(), answer: None });

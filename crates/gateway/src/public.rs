@@ -44,19 +44,25 @@ pub struct Public {
     pub default_room: Option<String>,
 }
 
+/// From where a request comes, as far as its peer can be believed.
+#[derive(Debug, Clone, Copy)]
+struct Client(SocketAddr);
+
 /// The header of the answer to a handshake that says what the connection is called, or would have been.
 const CONNECTION: HeaderName = HeaderName::from_static("hubbub-connection");
 
 impl Public {
-    /// A handshake is told of and traced from here to its answer.
-    fn note_handshake(&self, route: Option<&str>, parts: &mut Parts) {
-        if !parts.headers.contains_key(header::UPGRADE) {
-            return; // a plain GET is a question
-        }
-        if let Some(door) = parts.extensions.get::<Arc<Door>>() {
-            let handshake = self.events.handshake_begun(route, parts, door.peer());
+    /// Counts a request, before anything of it is looked at. A handshake is told of and traced from here to its answer.
+    fn meet(&self, route: Option<&str>, parts: &mut Parts) -> Result<(), Refusal> {
+        let Some(door) = parts.extensions.get::<Arc<Door>>() else { return Ok(()) };
+        let client = self.entrance.client(door.peer(), &parts.headers);
+        parts.extensions.insert(Client(client));
+        // A plain GET is a question.
+        if parts.headers.contains_key(header::UPGRADE) {
+            let handshake = self.events.handshake_begun(route, parts, client);
             parts.extensions.insert(Arc::new(handshake));
         }
+        self.entrance.knock(client.ip())
     }
 }
 
@@ -76,7 +82,7 @@ impl Doorkeeper for Public {
     ) -> BoxFuture<'static, Result<(Ticket, Bytes), Response>> {
         async move {
             head.extensions.insert(door);
-            self.note_handshake(Some(ROOM_ROUTE), &mut head);
+            self.meet(Some(ROOM_ROUTE), &mut head).map_err(|refusal| refuse(refusal, &head))?;
             let name = head.uri.path().strip_prefix(ROOMS).unwrap_or_default();
             let Admitted { accept, ticket, protocol } = admit(&self, name, &head).await?;
             let protocol = match protocol {
@@ -144,7 +150,9 @@ async fn only_small_heads(
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>().cloned();
-    public.note_handshake(route.as_ref().map(MatchedPath::as_str), &mut parts);
+    if let Err(refusal) = public.meet(route.as_ref().map(MatchedPath::as_str), &mut parts) {
+        return refuse(refusal, &parts);
+    }
     let request = Request::from_parts(parts, body);
     if request.headers().len() <= HEAD_FIELDS && head_bytes(&request) <= HEAD_BYTES {
         return next.run(request).await;
@@ -224,12 +232,12 @@ async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<Admitted, R
         }
         Err(error) => return Err(refuse(Refusal::Handshake(error), parts)),
     };
-    let (Some(door), Some(handshake)) =
-        (parts.extensions.get::<Arc<Door>>(), parts.extensions.get::<Arc<Handshake>>())
+    let (Some(Client(client)), Some(handshake)) =
+        (parts.extensions.get::<Client>(), parts.extensions.get::<Arc<Handshake>>())
     else {
         return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     };
-    match enter(public, name, parts, door.peer(), handshake).await {
+    match enter(public, name, parts, *client, handshake).await {
         Ok((ticket, protocol)) => {
             handshake.accepted(&ticket, parts.headers.contains_key(header::ORIGIN));
             Ok(Admitted { accept, ticket, protocol })
@@ -242,13 +250,13 @@ async fn enter(
     public: &Public,
     name: &str,
     parts: &Parts,
-    peer: SocketAddr,
+    client: SocketAddr,
     handshake: &Handshake,
 ) -> Result<(Ticket, Option<&'static str>), Refusal> {
     let connection = wanted_connection(parts.uri.query()).map_err(Refusal::ConnectionId)?;
     let room = public.entrance.room(name)?;
     handshake.found(&room);
-    let arrival = Arrival { peer, connection, handshake: handshake.context() };
+    let arrival = Arrival { peer: client, connection, handshake: handshake.context() };
     let carried = carried(&room, parts)?;
     let ticket = public.entrance.enter(&room, origins(&parts.headers), carried, arrival).await?;
     Ok((ticket, carried.protocol.then_some(token::PROTOCOL)))
@@ -373,11 +381,11 @@ fn wants_page(headers: &HeaderMap) -> bool {
 
 fn refuse(refusal: Refusal, parts: &Parts) -> Response {
     let handshake = parts.extensions.get::<Arc<Handshake>>();
-    if let (Some(handshake), Some(door)) = (handshake, parts.extensions.get::<Arc<Door>>()) {
+    if let (Some(handshake), Some(Client(client))) = (handshake, parts.extensions.get::<Client>()) {
         // Who is refused complains by a name too: its own, as far as that is one.
         let wanted = wanted_connection(parts.uri.query()).ok().flatten();
         let connection = wanted.unwrap_or_else(ConnectionId::random);
-        handshake.refused(&refusal, connection, parts.uri.path(), door.peer());
+        handshake.refused(&refusal, connection, parts.uri.path(), *client);
         return with_connection(refusal.into_response(), connection);
     }
     if parts.method != Method::GET || !wants_page(&parts.headers) {

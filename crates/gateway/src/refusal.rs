@@ -20,8 +20,8 @@ use crate::{
 /// Seconds after which a refused client should try again when the room or the gateway is full.
 const RETRY_FULL: u64 = 30;
 
-/// Seconds after which it should try again when this gateway is on its way out or not ready yet: another one, or this
-/// one, takes it as soon as the load balancer knows.
+/// Seconds after which it should try again when this gateway is on its way out or not ready yet, because another one, or this
+/// one, takes it as soon as the load balancer knows; or when it came too often.
 const RETRY_SOON: u64 = 2;
 
 /// See the module.
@@ -84,6 +84,23 @@ pub enum Refusal {
     /// The gateway has all the connections that it may have.
     #[error("this gateway is full")]
     GatewayFull,
+    /// The gateway is short of memory.
+    #[error("this gateway is short of memory")]
+    MemoryShort,
+    /// More comes to this gateway than it takes in a second.
+    #[error("more comes to this gateway than it takes in a second")]
+    GatewayRate,
+    /// More comes from one address than may in a second.
+    #[error("more comes from this address than may in a second")]
+    AddressRate,
+    /// One address has all the connections that it may have.
+    #[error("this address has all the connections that it may have here; end one of them")]
+    AddressFull,
+    /// One subject of tokens has all the connections that it may have.
+    #[error(
+        "the subject of this token has all the connections that it may have here; end one of them"
+    )]
+    SubjectFull,
     /// The gateway is on its way out.
     #[error("this gateway is going down; another one will take you")]
     Draining,
@@ -122,6 +139,11 @@ impl Refusal {
             "other_pool",
             "room_full",
             "gateway_full",
+            "memory",
+            "gateway_rate",
+            "address_rate",
+            "address_full",
+            "subject_full",
             "draining",
             "not_ready",
         ];
@@ -151,6 +173,11 @@ impl Refusal {
             Self::OtherPool { .. } => "other_pool",
             Self::RoomFull => "room_full",
             Self::GatewayFull => "gateway_full",
+            Self::MemoryShort => "memory",
+            Self::GatewayRate => "gateway_rate",
+            Self::AddressRate => "address_rate",
+            Self::AddressFull => "address_full",
+            Self::SubjectFull => "subject_full",
             Self::Draining => "draining",
             Self::NotReady => "not_ready",
         }
@@ -169,9 +196,15 @@ impl Refusal {
                 StatusCode::NOT_FOUND
             }
             Self::OtherPool { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::RoomFull | Self::GatewayFull | Self::Draining | Self::NotReady => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Self::AddressRate | Self::AddressFull | Self::SubjectFull => {
+                StatusCode::TOO_MANY_REQUESTS
             }
+            Self::RoomFull
+            | Self::GatewayFull
+            | Self::MemoryShort
+            | Self::GatewayRate
+            | Self::Draining
+            | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -179,8 +212,14 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RoomFull | Self::GatewayFull => Some(Duration::from_secs(RETRY_FULL)),
-            Self::Draining | Self::NotReady => Some(Duration::from_secs(RETRY_SOON)),
+            Self::RoomFull
+            | Self::GatewayFull
+            | Self::MemoryShort
+            | Self::AddressFull
+            | Self::SubjectFull => Some(Duration::from_secs(RETRY_FULL)),
+            Self::GatewayRate | Self::AddressRate | Self::Draining | Self::NotReady => {
+                Some(Duration::from_secs(RETRY_SOON))
+            }
             _ => None,
         }
     }
@@ -213,6 +252,10 @@ impl Refusal {
             Self::OtherPool { .. } => "Served elsewhere",
             Self::RoomFull => "Room full",
             Self::GatewayFull => "Gateway full",
+            Self::MemoryShort => "Gateway short of memory",
+            Self::GatewayRate => "Too many requests here",
+            Self::AddressRate => "Too many requests",
+            Self::AddressFull | Self::SubjectFull => "Too many connections",
             Self::Draining => "Gateway going down",
             Self::NotReady => "Gateway not ready",
         }

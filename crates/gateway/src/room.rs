@@ -13,6 +13,7 @@ use std::{
         Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,10 @@ use nats::Subject;
 use tokio::sync::watch;
 
 use crate::token::Verifier;
+
+mod pace;
+
+pub use pace::{Pace, Turn};
 
 /// A room's policy, ready for use: the declaration, its compiled allowlist, and its keys.
 #[derive(Debug)]
@@ -75,6 +80,7 @@ pub struct Room {
     by_shard: Box<[AtomicU32]>,
     /// Messages that reached the room here.
     messages: AtomicU64,
+    pace: Pace,
 }
 
 impl Room {
@@ -86,6 +92,7 @@ impl Room {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             subject: Subject::from(name.subject()),
             name,
+            pace: Pace::new(policy.declared().limits.room_messages_per_second),
             policy: ArcSwap::from_pointee(policy),
             gone: AtomicBool::new(false),
             members: AtomicU32::new(0),
@@ -149,9 +156,16 @@ impl Room {
         self.messages.load(Ordering::Relaxed)
     }
 
-    /// Counts a message that reached the room.
-    pub fn count_message(&self) {
+    /// Counts a message that reached the room at that time.
+    pub fn count_message(&self, arrived: Instant) {
         self.messages.fetch_add(1, Ordering::Relaxed);
+        self.pace.heard(arrived);
+    }
+
+    /// The pace at which its members may talk.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Takes a place if the room holds fewer than `limit` members here; says whether it did.
@@ -281,6 +295,7 @@ impl Rooms {
             if room.policy.load().declared == policy.declared {
                 return Changes::default();
             }
+            room.pace.set(policy.declared().limits.room_messages_per_second);
             room.policy.store(Arc::new(policy));
             drop(table);
             if let Some(observer) = self.observer.get() {

@@ -46,6 +46,8 @@ async fn serves(gateway: &GatewayProcess) {
     assert_eq!(gateway.metric(PANICS).await, 0.0);
 }
 
+const THROTTLES: &str = "hubbub_gateway_throttles_total{limit=\"messages\"}";
+
 const FAST: &str =
     "limits: {maxMessageBytes: 65536, messagesPerSecond: 100000, burst: 100000, sendQueue: 16}";
 
@@ -215,7 +217,7 @@ async fn a_sender_over_its_rate_is_held_back_and_loses_nothing() {
         futures_util::future::join(all(sender), all(reader)).await;
     reader = kept;
     assert!(pongs >= 1 && none == 0, "{pongs} pongs for the sender, {none} for the reader");
-    assert!(gateway.metric("hubbub_gateway_throttles_total").await >= 20.0);
+    assert!(gateway.metric(THROTTLES).await >= 20.0);
     sender.send("after").await.unwrap();
     assert_eq!(reader.next_message().await, Received::Text("after".to_owned()));
     assert_eq!(gateway.metric(PANICS).await, 0.0);
@@ -313,7 +315,7 @@ async fn what_a_member_may_not_send_yet_waits_in_its_socket_and_not_in_memory() 
         let writes = member.socket().try_write(&flood);
         assert!(writes.is_ok_and(|written| written > 1_000), "a fresh socket takes it");
     }
-    gateway.metric_until("hubbub_gateway_throttles_total", |count| count >= MEMBERS as f64).await;
+    gateway.metric_until(THROTTLES, |count| count >= MEMBERS as f64).await;
     let each = gateway.resident_bytes().saturating_sub(before) / MEMBERS as u64;
     assert!(each <= 40 * 1024, "{each} bytes for each member that is held back");
     assert_eq!(gateway.metric("hubbub_gateway_connections").await, MEMBERS as f64);

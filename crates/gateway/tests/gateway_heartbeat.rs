@@ -14,6 +14,7 @@ use tokio::net::TcpSocket;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
 const LOBBY: &str = "/rooms/demo/lobby";
+const THROTTLES: &str = "hubbub_gateway_throttles_total{limit=\"messages\"}";
 const UNEXPECTED: &str = "connection ended unexpectedly";
 
 async fn gateway(heartbeat: &str) -> (RoomsFile, GatewayProcess) {
@@ -110,7 +111,7 @@ async fn a_member_held_back_by_its_rate_is_not_taken_for_dead() {
     for n in 0..5 {
         assert_eq!(eager.next_message().await, Received::Text(format!("{n}")));
     }
-    assert!(gateway.metric("hubbub_gateway_throttles_total").await >= 1.0);
+    assert!(gateway.metric(THROTTLES).await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

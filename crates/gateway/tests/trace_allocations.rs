@@ -17,6 +17,7 @@ use hubbub_gateway::{
     bus::nats::NatsOptions,
     drain::DrainTimes,
     gateway::{Config, Gateway, Policies},
+    limits::LimitOptions,
 };
 use hubbub_telemetry::{LogFormat, Program, Traces, init_with};
 use hubbub_testkit::{Client, NatsServer, OPEN, Opcode, Received, RoomsFile, http};
@@ -76,6 +77,8 @@ impl Talker {
             },
             shards,
             max_connections: 1000,
+            limits: LimitOptions::default(),
+            memory_limit: None,
             open_files: None,
             room_metrics: true,
             traces,

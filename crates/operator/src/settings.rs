@@ -4,6 +4,7 @@
 //! that the file does not; it is built as `default` is. Keys that are not known are refused, with the nearest that is.
 
 mod check;
+mod door;
 mod quantity;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use k8s_openapi::api::{
     networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer},
 };
 use serde::Deserialize;
+
+pub use door::DoorLimits;
 
 /// Gateways of the pool `default` when no room asks for more and the file does not say.
 const DEFAULT_MIN: u32 = 2;
@@ -101,6 +104,7 @@ struct PoolFile {
     extra_args: Option<Vec<String>>,
     extra_env: Option<Vec<EnvVar>>,
     drain: Option<Drain>,
+    limits: Option<DoorLimits>,
     service: Option<ServiceSettings>,
     network_policy: Option<NetworkPolicySettings>,
     pod_labels: Option<BTreeMap<String, String>>,
@@ -220,6 +224,8 @@ pub struct PoolSettings {
     pub extra_env: Vec<EnvVar>,
     /// The times of the drain.
     pub drain: Drain,
+    /// What is limited at the door.
+    pub limits: DoorLimits,
     /// The Service.
     pub service: ServiceSettings,
     /// The NetworkPolicy.
@@ -314,6 +320,7 @@ fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, 
         extra_args: pool.extra_args.or(base.extra_args).unwrap_or_default(),
         extra_env: pool.extra_env.or(base.extra_env).unwrap_or_default(),
         drain: pool.drain.or(base.drain).unwrap_or_default(),
+        limits: pool.limits.or(base.limits).unwrap_or_default(),
         service: pool.service.or(base.service).unwrap_or_default(),
         network_policy: pool.network_policy.or(base.network_policy).unwrap_or_default(),
         pod_labels: pool.pod_labels.or(base.pod_labels).unwrap_or_default(),
@@ -333,6 +340,7 @@ fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, 
     check::labels(&field("nodeSelector"), &settings.node_selector)?;
     check::label_keys(&field("podAnnotations"), &settings.pod_annotations)?;
     check::label_keys(&field("service.annotations"), &settings.service.annotations)?;
+    settings.limits.check(&field("limits"))?;
     check::extra(name, &settings.extra_args, &settings.extra_env)?;
     if settings.image.contains(char::is_whitespace) {
         let fault =

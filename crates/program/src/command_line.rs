@@ -1,9 +1,10 @@
 //! Reading a command line, and values that flags of both programs take.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::{Command, Parser, builder::Resettable};
 use hubbub_api::is_dns_label;
+use ipnet::IpNet;
 
 /// Reads the command line of this process, and ends it where help is asked for or something is wrong. A variable that
 /// is set to nothing counts as one that is not set: that is how compose files and charts leave one out.
@@ -61,6 +62,25 @@ pub fn own_name(nameless: &str) -> String {
         1 => name,
         process => format!("{name}-{process}"),
     }
+}
+
+/// A network in CIDR notation, such as `10.0.0.0/8`; an address is the network of itself alone.
+///
+/// # Errors
+///
+/// What it must be.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().ok().or_else(|| text.parse().ok().map(|one: IpAddr| one.into()));
+    let network: IpNet = network
+        .ok_or("must be an address or a network, such as 10.0.0.0/8, 192.0.2.7 or fd00::/8")?;
+    if network.trunc() != network {
+        return Err(format!(
+            "has bits beyond its prefix: write {}, or the address alone",
+            network.trunc()
+        ));
+    }
+    Ok(network)
 }
 
 #[cfg(test)]

@@ -6,6 +6,6 @@ mod command_line;
 mod log_flags;
 mod signals;
 
-pub use command_line::{address, dns_label, own_name, parse};
+pub use command_line::{address, dns_label, network, own_name, parse};
 pub use log_flags::LogFlags;
 pub use signals::Signals;

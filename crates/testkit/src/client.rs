@@ -77,7 +77,7 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Result<Self, Answer> {
         let socket = TcpStream::connect(server).await.expect("the server listens");
-        Self::enter(socket, path, origin, headers).await
+        Self::join_on_with(socket, path, origin, headers).await
     }
 
     /// The same on a socket that the test has made, bound to an address of its choice, say.
@@ -94,10 +94,19 @@ impl Client {
         path: &str,
         origin: Option<&str>,
     ) -> Result<Self, Answer> {
-        Self::enter(socket, path, origin, &[]).await
+        Self::join_on_with(socket, path, origin, &[]).await
     }
 
-    async fn enter(
+    /// Both: on such a socket, with further header lines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::join`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::join`].
+    pub async fn join_on_with(
         mut socket: TcpStream,
         path: &str,
         origin: Option<&str>,

@@ -2,7 +2,7 @@
 
 use super::{Candidate, Check, MAX_AUDIENCES, MAX_LEEWAY, MAX_NAME_CHARS, Rule};
 use crate::auth::{Access, Auth, Jwt};
-use crate::jwks::{JwksError, names_are_unique, parse_jwks};
+use crate::jwks::{JwksError, parse_jwks};
 use crate::room_name::is_dns_label;
 
 const JWT: &str = "spec.auth.jwt";
@@ -138,11 +138,8 @@ pub(super) const RULES: &[Rule] = &[
         "spec.auth.jwt.jwks.inline",
         r#"self.size() > 65536 || !self.contains('"keys"') || self.matches('"kty"\\s*:\\s*"oct"') || self.matches('"(RSA|P-256|P-384|Ed25519)"')"#,
         |room| {
-            let repeats = inline(room)
-                .is_some_and(|set| parse_jwks(set).is_ok_and(|k| !names_are_unique(&k)));
-            !(repeats
-                || inline_has(room, JwksError::NoneUsable)
-                || inline_has(room, JwksError::TooMany))
+            let faults = [JwksError::NoneUsable, JwksError::TooMany, JwksError::Repeated];
+            !faults.into_iter().any(|fault| inline_has(room, fault))
         },
     ),
     of_jwt(

@@ -284,6 +284,28 @@ fn table() -> Vec<(&'static str, Vec<Edit>, Vec<Edit>)> {
             vec![|r| r.spec.limits.burst = 0, |r| r.spec.limits.burst = 1_000_001],
         ),
         (
+            "bytes-per-second-range",
+            vec![
+                |r| r.spec.limits.bytes_per_second = None,
+                |r| r.spec.limits.bytes_per_second = Some(1),
+                |r| r.spec.limits.bytes_per_second = Some(1_000_000_000),
+            ],
+            vec![|r| r.spec.limits.bytes_per_second = Some(0), |r| {
+                r.spec.limits.bytes_per_second = Some(1_000_000_001)
+            }],
+        ),
+        (
+            "room-messages-per-second-range",
+            vec![
+                |r| r.spec.limits.room_messages_per_second = None,
+                |r| r.spec.limits.room_messages_per_second = Some(1),
+                |r| r.spec.limits.room_messages_per_second = Some(1_000_000),
+            ],
+            vec![|r| r.spec.limits.room_messages_per_second = Some(0), |r| {
+                r.spec.limits.room_messages_per_second = Some(1_000_001)
+            }],
+        ),
+        (
             "pong-wait-range",
             vec![|r| r.spec.heartbeat.pong_wait = ms(3_600_000)],
             vec![|r| r.spec.heartbeat.pong_wait = ms(3_600_001)],

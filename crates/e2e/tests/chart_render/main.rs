@@ -153,7 +153,11 @@ fn cases() -> BTreeMap<&'static str, Value> {
         (
             "pools",
             json!({"pools": {
-                "default": {"drain": {"settle": "1s", "window": "2s", "deadline": "4s"}, "affinity": {"podAffinity": {}}},
+                "default": {
+                    "drain": {"settle": "1s", "window": "2s", "deadline": "4s"},
+                    "limits": {"trustedProxies": ["10.0.0.0/8", "fd00::/8"], "requestsPerSecond": 500, "connectionsPerAddress": 50},
+                    "affinity": {"podAffinity": {}},
+                },
                 "vip": {"min": 1, "resources": {"limits": {"cpu": 2, "memory": "1Gi"}}, "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"g": "h"}}},
             }}),
         ),

@@ -14,6 +14,14 @@ fn what_is_wrong_is_refused_with_its_place() {
         (json!({"operator": {"roomNamespaces": ["Demo"]}}), "/operator/roomNamespaces/0"),
         (json!({"pools": {"default": {"drian": {}}}}), "additional properties 'drian' not allowed"),
         (json!({"pools": {"default": {"drain": {"window": "20"}}}}), "/pools/default/drain/window"),
+        (
+            json!({"pools": {"default": {"limits": {"trustedProxies": ["proxy"]}}}}),
+            "/pools/default/limits/trustedProxies/0",
+        ),
+        (
+            json!({"pools": {"default": {"limits": {"connectionsPerAddress": -1}}}}),
+            "/pools/default/limits/connectionsPerAddress",
+        ),
         (json!({"pools": {"VIP": {}}}), "VIP"),
         (
             json!({"pools": {"default": {"service": {"type": "ExternalName"}}}}),

@@ -49,6 +49,8 @@ pub enum Ending {
     RoomGone,
     /// The room was given to another pool, whose gateways serve it now.
     OtherPool,
+    /// This gateway is short of memory.
+    Shed,
     /// This gateway is going down and sent the member away in good order.
     Drained,
     /// This gateway went down before the member could be sent away in good order.
@@ -82,6 +84,7 @@ impl Ending {
             Self::OriginRevoked,
             Self::RoomGone,
             Self::OtherPool,
+            Self::Shed,
             Self::Drained,
             Self::Cut,
             Self::NeverEntered,
@@ -131,6 +134,7 @@ impl Ending {
             Self::OriginRevoked => "origin_revoked",
             Self::RoomGone => "room_gone",
             Self::OtherPool => "other_pool",
+            Self::Shed => "memory",
             Self::Drained => "drained",
             Self::Cut => "cut",
             Self::NeverEntered => "never_entered",
@@ -152,7 +156,7 @@ impl Ending {
             Self::TokenExpired | Self::TokenRefused | Self::BadToken(_) | Self::OtherSubject => {
                 Some(4401)
             }
-            Self::QueueFull | Self::PongTimeout => Some(1013),
+            Self::QueueFull | Self::PongTimeout | Self::Shed => Some(1013),
             Self::OriginRevoked => Some(4403),
             Self::RoomGone => Some(4404),
             Self::Drained | Self::OtherPool => Some(1012),
@@ -204,6 +208,9 @@ impl Ending {
             Self::OtherPool => {
                 "another gateway serves this room now; come back after a short wait".to_owned()
             }
+            Self::Shed => {
+                "this gateway is short of memory; come back after a short wait".to_owned()
+            }
             Self::Drained => "this gateway is restarting; come back after a short wait".to_owned(),
             Self::Cut => "the drain's deadline passed".to_owned(),
             Self::NeverEntered => "the client left before its handshake was answered".to_owned(),
@@ -244,7 +251,7 @@ impl Ending {
 
     /// What still waits for the member is worth nothing to it, or is what must be given up.
     pub(super) fn discards_queue(self) -> bool {
-        matches!(self, Self::QueueFull | Self::Fault)
+        matches!(self, Self::QueueFull | Self::Shed | Self::Fault)
     }
 
     /// Whether what the peer had sent before it learned of the close still reaches the room.
@@ -254,6 +261,6 @@ impl Ending {
 
     /// Whether the peer's bytes still make sense, so that its close frame can be awaited.
     pub(super) fn can_read_on(self) -> bool {
-        !matches!(self, Self::Protocol(_) | Self::TooLargeForRoom(_) | Self::Fault)
+        !matches!(self, Self::Protocol(_) | Self::TooLargeForRoom(_) | Self::Shed | Self::Fault)
     }
 }

@@ -43,6 +43,8 @@ pub(super) enum Command {
     RoomGone(Arc<Room>),
     /// Close everybody, spread evenly over the time from now to so many milliseconds later.
     Drain { window: u64 },
+    /// Send members away until about so many bytes are free.
+    Shed { bytes: usize },
     /// Drop everybody at once.
     Cut,
     /// End the thread.

@@ -1,4 +1,4 @@
-//! One member: about 300 bytes while it idles, and nothing on the heap but its origin.
+//! One member: about 350 bytes while it idles, and nothing on the heap but its origin.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,10 +7,8 @@ use hubbub_telemetry::{OpenSpan, SpanRef};
 use hubbub_websocket::{Decoder, Kind, Role};
 use mio::net::TcpStream;
 
-use super::{
-    ConnectionId, Ending, Entrant, Pass, bucket::Bucket, outbox::Outbox, standing::token_until,
-};
-use crate::{room::Policy, token::Bearer};
+use super::{ConnectionId, Ending, Entrant, Pass, outbox::Outbox, standing::token_until};
+use crate::{bucket::Bucket, limits::Places, room::Policy, token::Bearer};
 
 /// Never, as a time of the shard's clock.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -22,6 +20,9 @@ pub(super) const NO_PLACE: u32 = u32::MAX;
 /// its own need far less.
 pub(super) const CONTROLS_PER_SECOND: u32 = 10;
 pub(super) const CONTROLS_AT_ONCE: u32 = 50;
+
+/// A second in microseconds.
+const SECOND: u64 = 1_000_000;
 
 /// How far a member's connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,26 +36,36 @@ pub(super) enum State {
     Lingering { ending: Ending },
 }
 
-/// What was read and cannot be dealt with yet: the member may not send more now, or the bus is full.
+/// What was read and cannot be dealt with yet: the member or its room may not send more now, or the bus is full.
 #[derive(Debug)]
 pub(super) struct Stall {
-    /// A message that the bus did not take.
+    /// A message that has not gone to the bus.
     pub(super) message: Option<Untaken>,
     /// What follows it, not decoded yet.
     pub(super) rest: Vec<u8>,
     /// When to go on.
     pub(super) resume_at: u64,
-    /// When the bus was first found full.
-    pub(super) since: u64,
 }
 
-/// A message that the bus did not take yet.
+/// A message that has not gone to the bus yet.
 #[derive(Debug)]
 pub(super) struct Untaken {
     pub(super) kind: Kind,
     pub(super) payload: Vec<u8>,
     /// The span of its publishing, if it is traced.
     pub(super) span: OpenSpan,
+    pub(super) held: Held,
+}
+
+/// What a message waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Held {
+    /// Its turn in the room, which it does not have yet.
+    NoTurn,
+    /// Its turn in the room.
+    Turn,
+    /// A bus that is not full, since it was first found so.
+    Bus { since: u64 },
 }
 
 /// See the module. Times are milliseconds of the shard's clock.
@@ -75,6 +86,8 @@ pub(super) struct Member {
     pub(super) bearer: Option<Arc<Bearer>>,
     /// Whether it may renew that: see [`control_message`](super::shard::Shard::control_message).
     pub(super) renews: bool,
+    /// What it takes of the limits at the door, given back when it is dropped.
+    pub(super) _places: Option<Box<Places>>,
     /// When its token ends.
     pub(super) token_until: u64,
     /// Key of the shard's room.
@@ -88,6 +101,8 @@ pub(super) struct Member {
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) stall: Option<Box<Stall>>,
     pub(super) messages: Bucket,
+    /// Until when the bytes that it sent last at the room's `bytesPerSecond`, in microseconds.
+    pub(super) bytes_until: u64,
     pub(super) controls: Bucket,
     /// When the wheel will call next.
     pub(super) wake_at: u64,
@@ -117,7 +132,7 @@ pub struct Traffic {
 impl Member {
     pub(super) fn new(entrant: &mut Entrant, room: u32, policy: &Policy, now: u64) -> Self {
         let limits = &policy.declared().limits;
-        let Pass { origin, access, bearer, renews } = std::mem::take(&mut entrant.pass);
+        let Pass { origin, access, bearer, renews, places } = std::mem::take(&mut entrant.pass);
         Self {
             socket: None,
             watches_writes: false,
@@ -129,6 +144,7 @@ impl Member {
             token_until: token_until(policy, bearer.as_deref(), now),
             bearer,
             renews,
+            _places: places,
             room,
             place: NO_PLACE,
             generation: entrant.generation,
@@ -137,6 +153,7 @@ impl Member {
             outbox: None,
             stall: None,
             messages: Bucket::full(limits.burst, now),
+            bytes_until: 0,
             controls: Bucket::full(CONTROLS_AT_ONCE, now),
             wake_at: NEVER,
             ping_at: NEVER,
@@ -146,6 +163,15 @@ impl Member {
             entered: now,
             traffic: Traffic::default(),
         }
+    }
+
+    /// Counts a message of so many bytes. Milliseconds until the member may send again, if it may send so many bytes a
+    /// second, and so many at once.
+    pub(super) fn spend_bytes(&mut self, bytes: usize, per_second: u32, now: u64) -> u64 {
+        let now = now.saturating_mul(1000);
+        let lasts = (bytes as u64).saturating_mul(SECOND) / u64::from(per_second.max(1));
+        self.bytes_until = self.bytes_until.max(now).saturating_add(lasts);
+        (self.bytes_until - now).saturating_sub(SECOND).div_ceil(1000)
     }
 
     /// Throws away what waits and has not begun to go out; returns how many messages that were.
@@ -170,6 +196,15 @@ impl Member {
             bytes_out: bytes_out - bytes,
             ..self.traffic
         }
+    }
+
+    /// Bytes that wait for it, or that it has sent and that cannot be dealt with yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        let out = self.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+        let sent = self.stall.as_ref().map_or(0, |stall| {
+            stall.rest.len() + stall.message.as_ref().map_or(0, |message| message.payload.len())
+        });
+        out + sent + self.decoder.heap_bytes()
     }
 
     /// The earliest time at which something has to be done.
@@ -197,6 +232,6 @@ mod tests {
     #[test]
     fn an_idle_member_is_small() {
         let size = size_of::<super::Member>();
-        assert!(size <= 352, "{size} bytes");
+        assert!(size <= 368, "{size} bytes");
     }
 }

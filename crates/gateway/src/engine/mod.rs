@@ -41,7 +41,6 @@ use crate::{
     token::TokenCache,
 };
 
-mod bucket;
 mod closing;
 mod connection_id;
 mod delivery;
@@ -74,7 +73,7 @@ const HOME_MEMBERS: u32 = 128;
 /// Who comes to the door.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// From where.
+    /// From where, as far as its peer can be believed; without a port if a proxy says so.
     pub peer: SocketAddr,
     /// The connection's id, if the client names one.
     pub connection: Option<ConnectionId>,
@@ -314,6 +313,14 @@ impl Engine {
         }
     }
 
+    /// Sends members away until about so many bytes are free.
+    pub fn shed(&self, bytes: u64) {
+        let each = bytes.div_ceil(self.inboxes.len().max(1) as u64);
+        for inbox in &self.inboxes {
+            inbox.push(Command::Shed { bytes: usize::try_from(each).unwrap_or(usize::MAX) });
+        }
+    }
+
     /// Drops all members that are still there.
     pub fn cut(&self) {
         for inbox in &self.inboxes {
@@ -417,7 +424,7 @@ impl Sink for Engine {
         published: Option<SpanRef>,
         arrived: Instant,
     ) {
-        room.count_message();
+        room.count_message(arrived);
         let events = &self.shared.events;
         let span = published.and_then(|published| {
             events.message_arrived(room, self.shared.bus_system(), payload.len(), published)

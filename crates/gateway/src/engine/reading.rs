@@ -3,7 +3,10 @@
 //! Bytes are read into a buffer that all members of the shard share, decoded in place, and handed on. Only what cannot
 //! be dealt with yet is kept for the member: the start of an unfinished message (in its decoder), and a [`Stall`].
 
-use std::io::{self, Read as _};
+use std::{
+    io::{self, Read as _},
+    time::Instant,
+};
 
 use hubbub_api::RoomLimits;
 use hubbub_telemetry::OpenSpan;
@@ -11,11 +14,12 @@ use hubbub_websocket::{Decoder, Event, Kind, Limits, Opcode, Role, frame};
 
 use super::{
     Ending,
-    member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, NEVER, Stall, State, Untaken},
+    member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, Held, NEVER, Stall, State, Untaken},
     shard::Shard,
     standing::Control,
+    writing::millis,
 };
-use crate::bus::PublishError;
+use crate::{bus::PublishError, events::Throttle, room::Turn};
 
 /// Reads of one member before the others have their turn.
 const READS_A_TURN: usize = 4;
@@ -41,8 +45,13 @@ enum Next {
     Wait {
         until: u64,
     },
-    /// The message was not taken: keep it, and come back.
-    Keep(Kind, OpenSpan),
+    /// The message was not taken: keep it, and come back at this time.
+    Keep {
+        kind: Kind,
+        span: OpenSpan,
+        held: Held,
+        until: u64,
+    },
     /// The member needs nothing more from its bytes.
     Stop,
 }
@@ -90,8 +99,10 @@ impl Shard {
     /// Decodes bytes of the member and deals with what they say.
     fn feed(&mut self, key: u32, bytes: &mut [u8]) {
         let Some(member) = self.members.get_mut(key as usize) else { return };
-        if matches!(member.state, State::Lingering { .. }) {
-            return;
+        match member.state {
+            State::Lingering { .. } => return,
+            State::Closing { ending, .. } if !ending.can_read_on() => return,
+            State::Open | State::Closing { .. } => {}
         }
         let limit = self.rooms[member.room as usize].policy.declared().limits.max_message_bytes;
         let limits = Limits::for_message_bytes(limit as usize);
@@ -113,10 +124,10 @@ impl Shard {
             finished_message |= matches!(event, Event::Message { .. });
             match self.deal_with(key, event) {
                 Next::Continue => {}
-                Next::Keep(kind, span) => {
+                Next::Keep { kind, span, held, until } => {
                     let Event::Message { payload, .. } = event else { break Next::Continue };
-                    let untaken = Untaken { kind, payload: payload.to_vec(), span };
-                    self.stall(key, Some(untaken), self.now + BUS_RETRY);
+                    let untaken = Untaken { kind, payload: payload.to_vec(), span, held };
+                    self.stall(key, Some(untaken), until);
                     break Next::Continue;
                 }
                 other => break other,
@@ -128,7 +139,7 @@ impl Shard {
         match next {
             Next::Stop => return,
             Next::Wait { until } => self.stall(key, None, until),
-            Next::Keep(..) | Next::Continue => {}
+            Next::Keep { .. } | Next::Continue => {}
         }
         let Some(member) = self.members.get_mut(key as usize) else { return };
         if let Some(stall) = &mut member.stall {
@@ -182,7 +193,7 @@ impl Shard {
         if member.renews && kind == Kind::Text {
             match self.control_message(key, payload) {
                 Control::No => {}
-                Control::Taken => return self.spend(key),
+                Control::Taken => return self.spend(key, payload.len()),
                 Control::Closed => return Next::Stop,
             }
         }
@@ -191,16 +202,43 @@ impl Shard {
             return Next::Stop;
         }
         let span = self.begin_publishing(key, payload.len());
+        if let Some((held, until)) = self.await_turn(key) {
+            return Next::Keep { kind, span, held, until };
+        }
         match self.publish(key, kind, payload, &span) {
             Ok(()) => {}
-            Err(PublishError::Full) => return Next::Keep(kind, span),
+            Err(PublishError::Full) => {
+                let held = Held::Bus { since: self.now };
+                return Next::Keep { kind, span, held, until: self.now + BUS_RETRY };
+            }
             Err(PublishError::Away) => {} // counted by the bus
             Err(PublishError::TooLarge(limit)) => {
                 self.close(key, Ending::TooLargeForBus(limit));
                 return Next::Stop;
             }
         }
-        self.spend(key)
+        self.spend(key, payload.len())
+    }
+
+    /// Takes a turn in the room for a message of this member. If it is not its turn yet: what it waits for, and until when.
+    fn await_turn(&mut self, key: u32) -> Option<(Held, u64)> {
+        let member = &self.members[key as usize];
+        let pace = self.rooms[member.room as usize].room.pace();
+        // Of who is on its way out nothing can be held back any more.
+        if member.state != State::Open || !pace.is_limited() {
+            return None;
+        }
+        let (held, wait) = match pace.turn(Instant::now()) {
+            Turn::Now => return None,
+            Turn::After(wait) => (Held::Turn, millis(wait).max(1)),
+            // Not all at the same time.
+            Turn::AskAgain(wait) => {
+                let wait = millis(wait);
+                (Held::NoTurn, self.random.u64(wait / 2..=wait))
+            }
+        };
+        self.shared.events.throttled(Throttle::Room);
+        Some((held, self.now + wait))
     }
 
     /// Decides whether the message is traced, before anything is made for it.
@@ -237,21 +275,23 @@ impl Shard {
         taken
     }
 
-    /// Takes a token for a message; says whether the member may go on.
-    fn spend(&mut self, key: u32) -> Next {
+    /// Counts a message of so many bytes; says whether the member may go on.
+    fn spend(&mut self, key: u32, bytes: usize) -> Next {
         let member = &mut self.members[key as usize];
         if member.state != State::Open {
             return Next::Continue;
         }
         let limits = &self.rooms[member.room as usize].policy.declared().limits;
         member.messages.take(limits.messages_per_second, limits.burst, self.now);
-        match member.messages.wait(limits.messages_per_second) {
-            0 => self.still_there(key),
-            wait => {
-                self.shared.events.throttled();
-                Next::Wait { until: self.now + wait }
-            }
+        let for_messages = member.messages.wait(limits.messages_per_second);
+        let for_bytes =
+            limits.bytes_per_second.map_or(0, |rate| member.spend_bytes(bytes, rate, self.now));
+        if for_messages == 0 && for_bytes == 0 {
+            return self.still_there(key);
         }
+        let longer = if for_bytes > for_messages { Throttle::Bytes } else { Throttle::Messages };
+        self.shared.events.throttled(longer);
+        Next::Wait { until: self.now + for_messages.max(for_bytes) }
     }
 
     fn still_there(&self, key: u32) -> Next {
@@ -269,32 +309,48 @@ impl Shard {
 
     fn stall(&mut self, key: u32, message: Option<Untaken>, resume_at: u64) {
         let Some(member) = self.members.get_mut(key as usize) else { return };
-        member.stall =
-            Some(Box::new(Stall { message, rest: Vec::new(), resume_at, since: self.now }));
+        member.stall = Some(Box::new(Stall { message, rest: Vec::new(), resume_at }));
     }
 
     /// Goes on where a stall stopped.
     pub(super) fn resume(&mut self, key: u32) {
         let Some(member) = self.members.get_mut(key as usize) else { return };
         let Some(mut stall) = member.stall.take() else { return };
-        if let Some(untaken) = stall.message.take() {
-            match self.publish(key, untaken.kind, &untaken.payload, &untaken.span) {
-                Err(PublishError::Full) if self.now < stall.since + BUS_PATIENCE => {
-                    stall.message = Some(untaken);
-                    stall.resume_at = self.now + BUS_RETRY;
-                    self.members[key as usize].stall = Some(stall);
-                    return self.arm(key);
-                }
-                Err(error @ PublishError::Full) => {
-                    untaken.span.fail(error.label());
-                    self.shared.events.message_given_up();
-                }
-                Err(PublishError::TooLarge(limit)) => {
-                    return self.close(key, Ending::TooLargeForBus(limit));
-                }
-                Ok(()) | Err(PublishError::Away) => {}
+        if let Some(mut untaken) = stall.message.take() {
+            let hold = match untaken.held {
+                Held::NoTurn => self.await_turn(key),
+                Held::Turn | Held::Bus { .. } => None,
+            };
+            let hold = match hold {
+                Some(hold) => Some(hold),
+                None => match self.publish(key, untaken.kind, &untaken.payload, &untaken.span) {
+                    Err(error @ PublishError::Full) => {
+                        let since = match untaken.held {
+                            Held::Bus { since } => since,
+                            Held::NoTurn | Held::Turn => self.now,
+                        };
+                        if self.now < since + BUS_PATIENCE {
+                            Some((Held::Bus { since }, self.now + BUS_RETRY))
+                        } else {
+                            untaken.span.fail(error.label());
+                            self.shared.events.message_given_up();
+                            None
+                        }
+                    }
+                    Err(PublishError::TooLarge(limit)) => {
+                        return self.close(key, Ending::TooLargeForBus(limit));
+                    }
+                    Ok(()) | Err(PublishError::Away) => None,
+                },
+            };
+            if let Some((held, until)) = hold {
+                untaken.held = held;
+                stall.message = Some(untaken);
+                stall.resume_at = until;
+                self.members[key as usize].stall = Some(stall);
+                return self.arm(key);
             }
-            if let Next::Wait { until } = self.spend(key) {
+            if let Next::Wait { until } = self.spend(key, untaken.payload.len()) {
                 self.stall(key, None, until);
                 if let Some(stalled) = &mut self.members[key as usize].stall {
                     stalled.rest = stall.rest;

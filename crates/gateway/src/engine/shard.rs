@@ -244,6 +244,7 @@ impl Shard {
                 }
             }
             Command::Drain { window } => self.begin_exodus(window),
+            Command::Shed { bytes } => self.shed(bytes),
             Command::Cut => self.cut_everybody(),
             Command::Stop => {
                 self.cut_everybody();

@@ -10,6 +10,7 @@ use super::{
     shard::Shard,
 };
 use crate::{
+    limits::Places,
     room::{Policy, Room},
     token::{Bearer, TokenFault},
 };
@@ -23,7 +24,7 @@ const CONTROL: u8 = 0x01;
 const TOKEN: &str = "\u{1}token ";
 
 /// With what somebody enters a room.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Pass {
     /// The origin of its page.
     pub origin: Option<Origin>,
@@ -33,6 +34,8 @@ pub struct Pass {
     pub bearer: Option<Arc<Bearer>>,
     /// Whether it may renew that over the connection.
     pub renews: bool,
+    /// What it takes of the limits at the door.
+    pub places: Option<Box<Places>>,
 }
 
 /// What became of a message for the gateway.

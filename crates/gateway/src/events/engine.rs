@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::traces::{EngineSpans, Message, TraceLabel};
+use super::{
+    throttles::{Throttle, Throttles},
+    traces::{EngineSpans, Message, TraceLabel},
+};
 use crate::{
     engine::{ConnectionId, End, Ending},
     room::Room,
@@ -63,7 +66,7 @@ pub struct EngineEvents {
     queued: Counter,
     discarded: Counter,
     given_up: Counter,
-    throttled: Counter,
+    throttles: Throttles,
     pings: Counter,
     panics: Counter,
     poll_failures: Counter,
@@ -104,7 +107,7 @@ impl EngineEvents {
             queued,
             discarded: Counter::default(),
             given_up: Counter::default(),
-            throttled: Counter::default(),
+            throttles: Throttles::register(registry),
             pings: Counter::default(),
             panics: Counter::default(),
             poll_failures: Counter::default(),
@@ -148,11 +151,6 @@ impl EngineEvents {
             "messages_given_up",
             "Messages lost because the bus stayed full for a second",
             events.given_up.clone(),
-        );
-        registry.register(
-            "throttles",
-            "Times a member was not read from because it sent too fast",
-            events.throttled.clone(),
         );
         registry.register("pings", "Pings sent", events.pings.clone());
         registry.register(
@@ -335,8 +333,8 @@ impl EngineEvents {
         self.given_up.inc();
     }
 
-    pub(crate) fn throttled(&self) {
-        self.throttled.inc();
+    pub(crate) fn throttled(&self, by: Throttle) {
+        self.throttles.count(by);
     }
 
     pub(crate) fn pinged(&self) {

@@ -21,6 +21,7 @@ use prometheus_client::{
 use super::traces::TraceLabel;
 use crate::{
     engine::{ConnectionId, Ticket},
+    limits::WaitingPlace,
     refusal::Refusal,
     room::Room,
 };
@@ -55,17 +56,21 @@ pub struct HttpEvents {
     seconds: HistogramWithExemplars<TraceLabel>,
     sockets: Gauge,
     accept_failed: Counter,
+    sockets_refused: Counter,
     requests_cut: Counter,
     traced: Traced,
 }
 
-/// An HTTP connection; dropping it says that it ended or became a member's.
+/// An HTTP connection; dropping it says that it ended or became a member's, and gives its place at the door back.
 #[derive(Debug)]
-pub(crate) struct OpenSocket(Arc<HttpEvents>);
+pub(crate) struct OpenSocket {
+    events: Arc<HttpEvents>,
+    _waiting: Option<WaitingPlace>,
+}
 
 impl Drop for OpenSocket {
     fn drop(&mut self) {
-        self.0.sockets.dec();
+        self.events.sockets.dec();
     }
 }
 
@@ -90,6 +95,7 @@ impl HttpEvents {
             seconds: HistogramWithExemplars::new(HANDSHAKE_SECONDS.into_iter()),
             sockets: Gauge::default(),
             accept_failed: Counter::default(),
+            sockets_refused: Counter::default(),
             requests_cut: Counter::default(),
             traced,
         };
@@ -119,6 +125,11 @@ impl HttpEvents {
             events.accept_failed.clone(),
         );
         registry.register(
+            "http_sockets_refused",
+            "Connections ended at once because their address had too many without a handshake",
+            events.sockets_refused.clone(),
+        );
+        registry.register(
             "http_failures",
             "HTTP connections ended for a malformed, oversized or unfinished request",
             events.requests_cut.clone(),
@@ -126,9 +137,9 @@ impl HttpEvents {
         events
     }
 
-    pub(crate) fn socket_opened(self: &Arc<Self>) -> OpenSocket {
+    pub(crate) fn socket_opened(self: &Arc<Self>, waiting: Option<WaitingPlace>) -> OpenSocket {
         self.sockets.inc();
-        OpenSocket(Arc::clone(self))
+        OpenSocket { events: Arc::clone(self), _waiting: waiting }
     }
 
     /// A handshake has come, at this route if it is one. A query string is told to nobody.
@@ -150,6 +161,11 @@ impl HttpEvents {
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         self.accept_failed.inc();
         tracing::warn!(%error, "could not accept a connection; trying again shortly");
+    }
+
+    pub(crate) fn socket_refused(&self, peer: SocketAddr) {
+        self.sockets_refused.inc();
+        tracing::debug!(%peer, "a connection was ended: its address has too many without a handshake");
     }
 
     pub(crate) fn request_cut(&self, error: &hyper::Error, peer: SocketAddr) {

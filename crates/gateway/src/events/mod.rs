@@ -4,12 +4,16 @@ pub mod bus;
 pub mod drain;
 pub mod engine;
 pub mod http;
+pub mod memory;
 pub mod policy;
 pub mod rooms;
+mod throttles;
 mod traces;
 
 pub use drain::DrainEvents;
 pub use engine::EngineEvents;
 pub(crate) use engine::FanOut;
 pub use http::{HttpEvents, Traced};
+pub use memory::MemoryEvents;
 pub use rooms::RoomMetrics;
+pub(crate) use throttles::Throttle;

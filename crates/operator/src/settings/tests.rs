@@ -109,6 +109,18 @@ fn what_cannot_work_is_told_with_its_place_and_remedy() {
         ),
         ("nats: {url: x}\npools: {default: {image: a, drain: {window: 10}}}", "such as 60s"),
         (
+            "nats: {url: x}\npools: {default: {image: a, limits: {trustedProxies: [10.0.0.0/8, proxy]}}}",
+            "pools.default.limits.trustedProxies[1]: \"proxy\" must be an address or a network",
+        ),
+        (
+            "nats: {url: x}\npools: {default: {image: a, limits: {trustedProxies: [10.1.0.0/8]}}}",
+            "write 10.0.0.0/8",
+        ),
+        (
+            "nats: {url: x}\npools: {default: {image: a, limits: {connectionsPerAdress: 5}}}",
+            "did you mean connectionsPerAddress?",
+        ),
+        (
             "nats: {url: x}\npools: {default: {image: a, imagePullPolicy: Sometimes}}",
             "must be one of Always, IfNotPresent, Never",
         ),

@@ -220,6 +220,8 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
         value("HUBBUB_DRAIN_DEADLINE", drain.deadline.to_string()),
         value("HUBBUB_LOG_FORMAT", "json".to_owned()),
     ];
+    let limits = blueprint.settings.limits.variables();
+    variables.extend(limits.map(|(name, limit)| value(name, limit)));
     for (volume, secret) in secrets(blueprint) {
         let name = if volume == CREDENTIALS { "HUBBUB_NATS_CREDENTIALS" } else { "HUBBUB_NATS_CA" };
         variables.push(value(name, format!("/etc/hubbub/{volume}/{}", secret.key)));
@@ -309,6 +311,25 @@ mod tests {
         assert!(spec.containers[0].env.as_ref().unwrap().iter().any(window));
         let hook = spec.containers[0].lifecycle.clone().unwrap().pre_stop.unwrap();
         assert_eq!(hook.exec.unwrap().command.unwrap(), ["hubbub-gateway", "drain"]);
+    }
+
+    #[test]
+    fn limits_at_the_door_are_variables_and_what_is_not_limited_is_none() {
+        let spec = spec(
+            "
+nats: {url: x}
+pools: {default: {image: a, limits: {trustedProxies: [10.0.0.0/8, 'fd00::/8'], connectionsPerAddress: 50, requestsPerSecond: 0}}}
+",
+        );
+        let variables = spec.containers[0].env.as_ref().unwrap();
+        let value = |name: &str| {
+            let found = variables.iter().find(|variable| variable.name == name);
+            found.and_then(|variable| variable.value.as_deref())
+        };
+        assert_eq!(value("HUBBUB_TRUSTED_PROXIES"), Some("10.0.0.0/8,fd00::/8"));
+        assert_eq!(value("HUBBUB_CONNECTIONS_PER_ADDRESS"), Some("50"));
+        assert_eq!(value("HUBBUB_REQUESTS_PER_SECOND"), None);
+        assert_eq!(value("HUBBUB_REQUESTS_PER_ADDRESS"), None);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! A token bucket of 16 bytes, fed with the shard's clock.
+//! A token bucket of 16 bytes, fed with its owner's clock.
 
 /// Tokens are counted in thousandths, so that a rate of one a second still adds one each millisecond.
 const UNIT: u64 = 1000;
 
 /// See the module. A fresh bucket is full.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Thousandths of a token.
     tokens: u64,
     /// When it was last filled up, in milliseconds.
@@ -13,18 +13,18 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn full(burst: u32, now: u64) -> Self {
+    pub(crate) fn full(burst: u32, now: u64) -> Self {
         Self { tokens: u64::from(burst) * UNIT, filled: now }
     }
 
     /// Takes one token. Never refuses: a bucket may be empty, not below; look at [`Bucket::wait`] afterwards.
-    pub(super) fn take(&mut self, per_second: u32, burst: u32, now: u64) {
+    pub(crate) fn take(&mut self, per_second: u32, burst: u32, now: u64) {
         self.fill(per_second, burst, now);
         self.tokens = self.tokens.saturating_sub(UNIT);
     }
 
     /// Takes one token if there is one; says whether there was.
-    pub(super) fn try_take(&mut self, per_second: u32, burst: u32, now: u64) -> bool {
+    pub(crate) fn try_take(&mut self, per_second: u32, burst: u32, now: u64) -> bool {
         self.fill(per_second, burst, now);
         let there = self.tokens >= UNIT;
         if there {
@@ -34,8 +34,14 @@ impl Bucket {
     }
 
     /// Milliseconds until a whole token is there.
-    pub(super) fn wait(&self, per_second: u32) -> u64 {
+    pub(crate) fn wait(&self, per_second: u32) -> u64 {
         UNIT.saturating_sub(self.tokens).div_ceil(u64::from(per_second.max(1)))
+    }
+
+    /// Whether nothing has been taken that time has not given back.
+    pub(crate) fn is_full(&mut self, per_second: u32, burst: u32, now: u64) -> bool {
+        self.fill(per_second, burst, now);
+        self.tokens == u64::from(burst) * UNIT
     }
 
     fn fill(&mut self, per_second: u32, burst: u32, now: u64) {
@@ -59,6 +65,18 @@ mod tests {
         assert_eq!(bucket.wait(20), 50, "one token each 50 ms at 20 a second");
         bucket.take(20, 40, 50);
         assert_eq!(bucket.wait(20), 50);
+    }
+
+    #[test]
+    fn it_is_full_again_after_a_while() {
+        let mut bucket = Bucket::full(10, 0);
+        assert!(bucket.is_full(5, 10, 0));
+        for _ in 0..10 {
+            assert!(bucket.try_take(5, 10, 0));
+        }
+        assert!(!bucket.try_take(5, 10, 0));
+        assert!(!bucket.is_full(5, 10, 1_999));
+        assert!(bucket.is_full(5, 10, 2_000));
     }
 
     #[test]

@@ -1,0 +1,227 @@
+//! Limits at the door: what one address, the subject of one token, and all together may ask of this gateway.
+//!
+//! All are off unless they are asked for: behind a proxy that is not [trusted](LimitOptions::trusted_proxies) all clients have
+//! one address. What costs least is asked first: a request is counted before anything of it is looked at, and a token
+//! verified last.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::{bucket::Bucket, refusal::Refusal, token::Bearer};
+
+mod addresses;
+mod forwarded;
+mod subjects;
+
+use addresses::Addresses;
+pub use addresses::{AddressPlace, WaitingPlace};
+pub use subjects::SubjectPlace;
+use subjects::Subjects;
+
+/// Requests that one address may send at once, in seconds of its rate: a page, its question and its handshake are three.
+const ADDRESS_BURST: u32 = 10;
+
+/// What is limited; none for no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitOptions {
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Handshakes, and questions about rooms, in a second, from everybody; as many at once.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// The same from one address; ten times as many at once.
+    pub requests_per_address: Option<NonZeroU32>,
+    /// Connections of one address.
+    pub connections_per_address: Option<NonZeroU32>,
+    /// Connections of one subject of one issuer of tokens.
+    pub connections_per_subject: Option<NonZeroU32>,
+}
+
+/// What a connection takes of the limits, until it ends.
+#[derive(Debug)]
+pub struct Places {
+    /// Of its address.
+    pub address: Option<AddressPlace>,
+    /// Of its token's subject.
+    pub subject: Option<SubjectPlace>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Limits {
+    options: LimitOptions,
+    begun: Instant,
+    gateway: Mutex<Bucket>,
+    addresses: Option<Arc<Addresses>>,
+    subjects: Option<Arc<Subjects>>,
+}
+
+impl Limits {
+    /// Limits of which nothing is used yet.
+    #[must_use]
+    pub fn new(options: LimitOptions) -> Self {
+        let burst = options.requests_per_second.map_or(0, NonZeroU32::get);
+        let addresses =
+            Addresses::new(options.requests_per_address, options.connections_per_address);
+        Self {
+            begun: Instant::now(),
+            gateway: Mutex::new(Bucket::full(burst, 0)),
+            addresses: addresses.map(Arc::new),
+            subjects: options.connections_per_subject.map(|most| Arc::new(Subjects::new(most))),
+            options,
+        }
+    }
+
+    /// From where a request comes: its peer, or what a trusted proxy says of it, then without a port.
+    #[must_use]
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        if !self.trusts(peer.ip()) {
+            return peer;
+        }
+        match forwarded::client(headers, |proxy| self.trusts(proxy)) {
+            Some(client) => SocketAddr::new(client, 0),
+            None => peer,
+        }
+    }
+
+    /// Counts a request, before anything of it is looked at.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many of them.
+    pub fn knock(&self, client: IpAddr) -> Result<(), Refusal> {
+        let now = self.now();
+        if let Some(addresses) = &self.addresses
+            && !addresses.knock(client, now)
+        {
+            return Err(Refusal::AddressRate);
+        }
+        let Some(rate) = self.options.requests_per_second else { return Ok(()) };
+        let mut gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
+        if gateway.try_take(rate.get(), rate.get(), now) {
+            Ok(())
+        } else {
+            Err(Refusal::GatewayRate)
+        }
+    }
+
+    /// Counts a socket that has just been accepted, until it is a member's or ends. None if its address has as many as may wait.
+    /// Those of a proxy are not counted: they are many clients'.
+    #[must_use]
+    pub fn wait_at_door(&self, peer: IpAddr) -> Option<WaitingPlace> {
+        match &self.addresses {
+            Some(addresses) if !self.trusts(peer) => addresses.wait(peer, self.now()),
+            _ => Some(WaitingPlace::uncounted()),
+        }
+    }
+
+    /// Takes a place among the connections of an address.
+    ///
+    /// # Errors
+    ///
+    /// When it has all that it may have.
+    pub fn enter_by_address(&self, client: IpAddr) -> Result<Option<AddressPlace>, Refusal> {
+        match &self.addresses {
+            Some(addresses) => addresses.enter(client, self.now()).ok_or(Refusal::AddressFull),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a place among the connections of a token's subject. Who has no token, or one without a subject, is not counted here.
+    ///
+    /// # Errors
+    ///
+    /// When it has all that it may have.
+    pub fn enter_by_subject(
+        &self,
+        bearer: Option<&Bearer>,
+    ) -> Result<Option<SubjectPlace>, Refusal> {
+        let Some((subjects, bearer)) = self.subjects.as_ref().zip(bearer) else { return Ok(None) };
+        match bearer.subject() {
+            Some(subject) => match subjects.enter(bearer.issuer(), subject) {
+                Some(place) => Ok(Some(place)),
+                None => Err(Refusal::SubjectFull),
+            },
+            None => Ok(None),
+        }
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.options.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+
+    /// Milliseconds of the buckets' clock.
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn limits(change: impl FnOnce(&mut LimitOptions)) -> Limits {
+        let mut options = LimitOptions::default();
+        change(&mut options);
+        Limits::new(options)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_limited_unless_it_is_asked_for() {
+        let limits = limits(|_| {});
+        for _ in 0..10_000 {
+            assert_eq!(limits.knock(ip("192.0.2.1")), Ok(()));
+            assert!(limits.enter_by_address(ip("192.0.2.1")).unwrap().is_none());
+            assert!(limits.wait_at_door(ip("192.0.2.1")).is_some());
+        }
+    }
+
+    #[test]
+    fn one_address_is_held_back_before_it_uses_up_the_rate_of_all() {
+        let limits = limits(|options| {
+            options.requests_per_second = NonZeroU32::new(100);
+            options.requests_per_address = NonZeroU32::new(1);
+        });
+        let mut passed = 0;
+        for _ in 0..1000 {
+            passed += u32::from(limits.knock(ip("192.0.2.1")).is_ok());
+        }
+        assert!((10..=20).contains(&passed), "{passed}");
+        assert_eq!(limits.knock(ip("192.0.2.1")), Err(Refusal::AddressRate));
+        assert_eq!(limits.knock(ip("192.0.2.2")), Ok(()));
+    }
+
+    #[test]
+    fn all_together_are_held_to_the_rate_of_the_gateway() {
+        let limits = limits(|options| options.requests_per_second = NonZeroU32::new(50));
+        let outcomes: Vec<_> =
+            (0..1000_u32).map(|n| limits.knock(IpAddr::from((n + 1).to_be_bytes()))).collect();
+        assert!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() < 500);
+        assert!(outcomes.contains(&Err(Refusal::GatewayRate)));
+    }
+
+    #[test]
+    fn what_a_stranger_says_of_its_address_is_not_believed() {
+        let limits =
+            limits(|options| options.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.7, 10.1.1.1"));
+        let stranger = "192.0.2.1:5000".parse().unwrap();
+        assert_eq!(limits.client(stranger, &headers), stranger);
+        let proxy = "10.2.3.4:5000".parse().unwrap();
+        assert_eq!(limits.client(proxy, &headers), "198.51.100.7:0".parse().unwrap());
+        assert_eq!(limits.client(proxy, &HeaderMap::new()), proxy, "a probe of the proxy's own");
+    }
+}
