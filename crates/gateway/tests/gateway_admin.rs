@@ -38,7 +38,9 @@ async fn probes_name_their_checks() {
     assert_eq!(ready.status, 200);
     let lines: Vec<_> = ready.body.lines().collect();
     let want = ["[+] policies: 1 rooms declared", "[+] bus: connected", "[+] draining: no"];
-    assert_eq!(lines, want);
+    assert_eq!(lines[..3], want);
+    // Whether there is a limit depends on where the test runs.
+    assert!(lines.len() == 4 && lines[3].starts_with("[+] memory: "), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,6 +52,7 @@ mod reading;
 mod shard;
 mod standing;
 mod timers;
+mod turn;
 mod waiting;
 mod wheel;
 mod writing;

@@ -24,6 +24,7 @@ use super::{
     ConnectionId, Ending, Entrant, Found, Shared, Trip,
     inbox::{Command, Inbox},
     member::{Member, NO_PLACE, State},
+    turn::{RoomTurn, take_off},
     waiting::watched,
     wheel::{Entry, Wheel},
 };
@@ -45,8 +46,10 @@ pub(super) struct LocalRoom {
     pub(super) writers: Vec<u32>,
     /// Members with this room's key, those that are closing included.
     pub(super) references: u32,
-    /// Messages that are still to be written.
+    /// Messages that are still to be written, behind those of the turn that is under way.
     pub(super) pending: Vec<Pending>,
+    /// The turn at writing that is under way.
+    pub(super) turn: Option<Box<RoomTurn>>,
     /// When they may be written at the earliest: see [`pace`](super::writing::pace).
     pub(super) write_at: u64,
 }
@@ -55,6 +58,21 @@ impl LocalRoom {
     /// The list on which members stand that may do this.
     fn list(&mut self, access: Access) -> &mut Vec<u32> {
         if access.reads() { &mut self.members } else { &mut self.writers }
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn has_to_write(&self) -> bool {
+        self.turn.is_some() || !self.pending.is_empty()
+    }
+
+    /// Takes a member off its list. Gives the members that stand at another place for that, with it.
+    fn take_off(&mut self, access: Access, place: u32) -> [Option<(u32, u32)>; 2] {
+        if access.reads() {
+            let served = self.turn.as_mut().map(|turn| &mut turn.served);
+            take_off(&mut self.members, served, place)
+        } else {
+            take_off(&mut self.writers, None, place)
+        }
     }
 }
 
@@ -259,7 +277,7 @@ impl Shard {
             return;
         };
         let room = &mut self.rooms[key as usize];
-        if room.pending.is_empty() {
+        if !room.has_to_write() {
             self.dirty.push(key);
         }
         room.pending.push(message);
@@ -349,6 +367,7 @@ impl Shard {
             writers: Vec::new(),
             references: 0,
             pending: Vec::new(),
+            turn: None,
             write_at: 0,
         }) as u32;
         self.rooms_by_id.insert(room.id(), key);
@@ -388,13 +407,11 @@ impl Shard {
         if place == NO_PLACE {
             return;
         }
-        let local = &mut self.rooms[member.room as usize];
-        let list = local.list(member.access);
-        list.swap_remove(place as usize);
-        if let Some(moved) = list.get(place as usize) {
-            self.members[*moved as usize].place = place;
+        let (room, access) = (member.room as usize, member.access);
+        for (moved, place) in self.rooms[room].take_off(access, place).into_iter().flatten() {
+            self.members[moved as usize].place = place;
         }
-        let room = &local.room;
+        let room = &self.rooms[room].room;
         room.by_shard()[self.index].fetch_sub(1, Ordering::AcqRel);
         if room.release()
             && let Some(bus) = self.shared.bus.get()
@@ -449,7 +466,8 @@ impl Shard {
         if local.references == 0 {
             let local = self.rooms.remove(room_key as usize);
             self.rooms_by_id.remove(&local.room.id());
-            for message in &local.pending {
+            let under_way = local.turn.iter().flat_map(|turn| turn.left());
+            for message in under_way.chain(&local.pending) {
                 self.inbox.delivered(&message.frame);
             }
             self.dirty.retain(|dirty| *dirty != room_key);

@@ -18,7 +18,8 @@ use super::shard::{EVENTS_AT_ONCE, Shard};
 impl Shard {
     /// Gives the thread to the runtime until there is something to do here, and takes the sockets' events.
     pub(super) async fn wait(&mut self, events: &mut Events) {
-        let idle = self.unread.is_empty() && !self.more_events && self.inbox.may_sleep();
+        let busy = !self.unread.is_empty() || self.more_events || self.has_to_write();
+        let idle = !busy && self.inbox.may_sleep();
         if idle {
             let paced = self.next_write().map(|at| at.saturating_sub(self.now));
             let timer = self.wheel.wait(self.now);

@@ -13,7 +13,8 @@ use super::{
     Ending, Trip,
     member::{Member, State},
     outbox::{Chunk, Flushed, Outbox},
-    shard::{Pending, Shard},
+    shard::{LocalRoom, Pending, Shard},
+    turn::{HandedOn, RoomTurn, SLICE},
 };
 
 /// Frames joined into one write at most, in bytes: as one socket's buffer would take them at once.
@@ -36,26 +37,26 @@ enum Offered {
 }
 
 impl Shard {
-    /// Writes what waits for the rooms whose time has come.
+    /// Writes to the rooms whose time has come: to each a slice of its members, so that none waits until a big one is through.
     pub(super) fn write_pending(&mut self) {
-        let mut held = 0;
-        while let Some(room) = self.dirty.get(held).copied() {
-            match self.rooms.get(room as usize) {
-                Some(local) if local.write_at > self.now => held += 1,
-                _ => {
-                    self.dirty.swap_remove(held);
-                    self.write_frames(room);
-                }
+        let mut at = 0;
+        while let Some(room) = self.dirty.get(at).copied() {
+            let local = self.rooms.get(room as usize);
+            let rests = local.is_some_and(|local| local.write_at > self.now);
+            if rests || self.write_slice(room) {
+                at += 1;
+            } else if self.dirty.get(at) == Some(&room) {
+                // Unless it is gone, and from here too.
+                self.dirty.swap_remove(at);
             }
         }
     }
 
     /// Writes what waits for one room, whatever its pace.
     pub(super) fn write_now(&mut self, room: u32) {
-        let waits = self.rooms.get(room as usize).is_some_and(|local| !local.pending.is_empty());
-        if waits {
+        if self.rooms.get(room as usize).is_some_and(LocalRoom::has_to_write) {
             self.dirty.retain(|dirty| *dirty != room);
-            self.write_frames(room);
+            while self.write_slice(room) {}
         }
     }
 
@@ -68,68 +69,92 @@ impl Shard {
             .min()
     }
 
-    fn write_frames(&mut self, room: u32) {
-        let Some(local) = self.rooms.get_mut(room as usize) else { return };
-        let messages = std::mem::take(&mut local.pending);
-        let begun = Instant::now();
-        self.write_to_room(room, &messages);
-        // What is shared ends here, unless another shard still has it.
-        drop(messages);
-        let hold = pace(begun.elapsed());
-        let now = self.clock();
-        if let Some(local) = self.rooms.get_mut(room as usize) {
-            local.write_at = now + hold;
-        }
+    /// Whether a room is in the middle of its turn, or may begin it.
+    pub(super) fn has_to_write(&self) -> bool {
+        self.next_write().is_some_and(|at| at <= self.now)
     }
 
-    fn write_to_room(&mut self, room: u32, messages: &[Pending]) {
-        let Some(local) = self.rooms.get_mut(room as usize) else { return };
+    /// Writes to the next members of a room in its turn, which begins if it has not. Says whether something is left to be written
+    /// to the room, in this turn or the next.
+    fn write_slice(&mut self, room: u32) -> bool {
+        let begun = Instant::now();
+        let Some(local) = self.rooms.get_mut(room as usize) else { return false };
         let policy = Arc::clone(&local.policy);
         let limits = &policy.declared().limits;
         let write_by = self.now + millis(*policy.declared().heartbeat.write_wait);
         let queue = limits.send_queue as usize;
         let waiting_bytes = WAITING_BYTES.max(4 * limits.max_message_bytes as usize);
+        let messages = std::mem::take(&mut local.pending);
+        let mut turn = match local.turn.take() {
+            Some(turn) => {
+                local.pending = messages;
+                turn
+            }
+            None => match RoomTurn::begin(messages, queue) {
+                Some(turn) => turn,
+                None => return false,
+            },
+        };
         let keys = std::mem::take(&mut local.members);
-        let mut fallen = Vec::new();
-        for messages in batches(messages, queue) {
-            let chunk = Chunk::join(messages.iter().map(|message| &message.frame));
-            let count = messages.len();
-            let (mut written, mut queued, mut lost) = (0, 0, 0);
-            for key in &keys {
-                let Some(member) = self.members.get_mut(*key as usize) else { continue };
-                match offer(member, &chunk, count, write_by, queue, waiting_bytes) {
-                    Offered::Written => written += count,
-                    Offered::Queued => {
-                        queued += count;
-                        if member.wake_at > write_by || !member.watches_writes {
-                            fallen.push((*key, None));
-                        }
-                    }
-                    Offered::TooSlow => {
-                        lost += 1;
-                        fallen.push((*key, Some(Ending::QueueFull)));
-                    }
-                    Offered::Failed(kind) => {
-                        lost += 1;
-                        fallen.push((*key, Some(Ending::of_socket(kind))));
+        let until = keys.len().min(turn.served + SLICE);
+        let (mut fallen, before) = (Vec::new(), turn.handed_on);
+        let mut handed_on = before;
+        let (chunk, count) = turn.chunk();
+        for key in keys.get(turn.served..until).unwrap_or_default() {
+            let Some(member) = self.members.get_mut(*key as usize) else { continue };
+            match offer(member, chunk, count, write_by, queue, waiting_bytes) {
+                Offered::Written => handed_on.written += count,
+                Offered::Queued => {
+                    handed_on.queued += count;
+                    if member.wake_at > write_by || !member.watches_writes {
+                        fallen.push((*key, None));
                     }
                 }
-            }
-            if written + queued + lost > 0 {
-                let now = Instant::now();
-                for message in messages {
-                    self.tell_handed_on(message, now, written / count, queued / count, lost);
+                Offered::TooSlow => {
+                    handed_on.lost += 1;
+                    fallen.push((*key, Some(Ending::QueueFull)));
                 }
-            }
-            self.shared.events.delivered(written, queued);
-            for message in messages {
-                self.inbox.delivered(&message.frame);
+                Offered::Failed(kind) => {
+                    handed_on.lost += 1;
+                    fallen.push((*key, Some(Ending::of_socket(kind))));
+                }
             }
         }
+        turn.served = until;
+        turn.handed_on = handed_on;
+        self.shared
+            .events
+            .delivered(handed_on.written - before.written, handed_on.queued - before.queued);
+        let all_have_it = until == keys.len();
         if let Some(local) = self.rooms.get_mut(room as usize) {
-            debug_assert!(local.members.is_empty(), "nobody comes or goes while a room is written");
+            debug_assert!(
+                local.members.is_empty(),
+                "nobody comes or goes while a slice is written"
+            );
             local.members = keys;
         }
+        if all_have_it {
+            self.tell_handed_on(&turn);
+        }
+        // What is shared ends here, unless another shard still has it.
+        let ended = all_have_it && !turn.next(queue);
+        turn.took += begun.elapsed();
+        let rest = pace(turn.took);
+        let turn = (!ended).then_some(turn);
+        let now = self.clock();
+        if let Some(local) = self.rooms.get_mut(room as usize) {
+            if turn.is_none() {
+                local.write_at = now + rest;
+            }
+            // Before anybody is taken off the room's list.
+            local.turn = turn;
+        }
+        self.settle_fallen(fallen);
+        self.rooms.get(room as usize).is_some_and(LocalRoom::has_to_write)
+    }
+
+    /// Deals with members that did not take what was written to them.
+    fn settle_fallen(&mut self, fallen: Vec<(u32, Option<Ending>)>) {
         for (key, ending) in fallen {
             match ending {
                 None => self.arm(key),
@@ -143,8 +168,20 @@ impl Shard {
         }
     }
 
+    /// The members of this shard have the messages that the turn is at.
+    fn tell_handed_on(&self, turn: &RoomTurn) {
+        let ((_, count), HandedOn { written, queued, lost }) = (turn.chunk(), turn.handed_on);
+        let now = Instant::now();
+        for message in turn.under_way() {
+            if written + queued + lost > 0 {
+                self.tell_message(message, now, written / count, queued / count, lost);
+            }
+            self.inbox.delivered(&message.frame);
+        }
+    }
+
     /// This shard has handed a message to its members.
-    fn tell_handed_on(
+    fn tell_message(
         &self,
         message: &Pending,
         now: Instant,
@@ -224,24 +261,15 @@ pub(super) fn pace(took: Duration) -> u64 {
     millis(took * 4).min(MAX_REST)
 }
 
-/// Cuts messages into runs that are written together: at most `queue` messages, so that a member's bound keeps its
-/// meaning, and at most [`JOIN_BYTES`].
-fn batches(messages: &[Pending], queue: usize) -> impl Iterator<Item = &[Pending]> {
-    let mut rest = messages;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let mut count = 0;
-        for message in rest.iter().take(queue.max(1)) {
-            if count > 0 && bytes + message.frame.len() > JOIN_BYTES {
-                break;
-            }
-            bytes += message.frame.len();
-            count += 1;
-        }
-        let (batch, later) = rest.split_at(count);
-        rest = later;
-        (!batch.is_empty()).then_some(batch)
-    })
+/// How many of the messages are written together: at most `queue`, so that a member's bound keeps its meaning, and at most
+/// [`JOIN_BYTES`], but one at least.
+pub(super) fn batch(messages: &[Pending], queue: usize) -> usize {
+    let mut bytes = 0;
+    let fitting = messages.iter().take(queue.max(1)).enumerate().take_while(|(at, message)| {
+        bytes += message.frame.len();
+        *at == 0 || bytes <= JOIN_BYTES
+    });
+    fitting.count()
 }
 
 /// Offers messages to a member: straight to its socket if nothing waits.
