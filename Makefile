@@ -69,13 +69,14 @@ test: prerequisites check deny unit integration conformance-core browser chart e
 	@echo "all checks and tests have passed"
 
 .PHONY: check
-check: ## Fast checks: format, lints, documentation, scripts, rules between crates
+check: ## Fast checks: format, lints, documentation, scripts, rules between crates, the threat model's tests
 	@$(STEP) "format" $(CARGO) fmt --all --check
 	@$(STEP) "format of the peers" $(CARGO) fmt --check --manifest-path bench/peers/axum/Cargo.toml
 	@$(STEP) "lints" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@$(STEP) "scripts" scripts/check-scripts
 	@$(STEP) "dependency rules" scripts/check-dependencies
+	@$(STEP) "tests of the threat model" scripts/check-threats
 
 .PHONY: deny
 deny: ## Licences, sources and banned crates of what we depend on (cargo-deny, built once: a few minutes)

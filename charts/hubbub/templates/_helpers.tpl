@@ -197,6 +197,9 @@ nats:
   {{- if .Values.nats.gatewayCredentialsSecret.name }}
   credentialsSecret: {{ toJson .Values.nats.gatewayCredentialsSecret }}
   {{- end }}
+  {{- if .Values.nats.separateInboxes }}
+  inbox: _INBOX_hubbub_gateway
+  {{- end }}
   {{- if .Values.nats.caSecret.name }}
   caSecret: {{ toJson .Values.nats.caSecret }}
   {{- end }}

@@ -1,7 +1,7 @@
 //! The contract between the people who declare rooms, the operator and the gateway.
 //!
 //! A [`ChatRoom`] is what people write, [`RoomPolicy`] is what a gateway is told, [`GatewayReport`] is what a gateway
-//! answers, and [`names`] are the NATS subjects and keys over which the last two travel. [`rules`] holds every rule of
+//! answers, and [`names`] are the NATS subjects and keys over which the last two travel, as [`permissions`] allows the two programs. [`rules`] holds every rule of
 //! validation once; [`parse_rooms`] applies them to a file of rooms and [`RoomPolicy::from_json`] to what comes over the
 //! wire, so nothing that breaks a rule reaches a gateway's rooms.
 //!
@@ -40,6 +40,7 @@ pub mod kubernetes;
 pub mod names;
 mod node;
 mod origin;
+pub mod permissions;
 mod policy;
 mod report;
 mod room_name;

@@ -7,6 +7,9 @@
 /// [`RoomPolicy`](crate::RoomPolicy) as JSON.
 pub const BUCKET: &str = "hubbub-policies";
 
+/// The stream of JetStream that NATS keeps the bucket in.
+pub const BUCKET_STREAM: &str = "KV_hubbub-policies";
+
 /// What stands before a key of the bucket that is no room's. A gateway that does not know such a key leaves it aside.
 pub const RESERVED_KEY_PREFIX: &str = "_";
 
@@ -18,6 +21,9 @@ pub const SUBJECT_ROOM_PREFIX: &str = "hubbub.room.";
 
 /// What stands before `<pool>.<gateway>` in the subject of a gateway's reports.
 pub const SUBJECT_REPORT_PREFIX: &str = "hubbub.report.";
+
+/// What stands before a gateway's own token in the subject that only it hears.
+pub const SUBJECT_ECHO_PREFIX: &str = "hubbub.echo.";
 
 /// The reports of all gateways of all pools.
 pub const REPORT_WILDCARD: &str = "hubbub.report.*.*";
@@ -95,6 +101,11 @@ mod tests {
             assert_eq!(token(&token(text)), want, "a token stays as it is");
         }
         assert_eq!(token(&"x".repeat(300)).len(), 63);
+    }
+
+    #[test]
+    fn the_stream_is_that_of_the_bucket() {
+        assert_eq!(BUCKET_STREAM, format!("KV_{BUCKET}"));
     }
 
     #[test]

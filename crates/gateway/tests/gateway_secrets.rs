@@ -2,7 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
-use hubbub_testkit::{Client, GatewayProcess, Handshake, Received, RoomsFile, eventually, http};
+use hubbub_testkit::{
+    Client, GatewayProcess, Handshake, Jaeger, Received, RoomsFile, TokenIssuer, chat_room,
+    eventually, http,
+};
+use serde_json::json;
 
 const LOBBY: &str = "/rooms/demo/lobby";
 const ORIGIN: Option<&str> = Some("https://app.example.com");
@@ -70,4 +74,81 @@ async fn what_stands_in_a_query_is_told_to_nobody() {
         .collect();
     assert_eq!(telling, Vec::<String>::new());
     assert_eq!(gateway.metric("hubbub_gateway_panics_total").await, 0.0);
+}
+
+/// Tokens by every way that they come, good and bad, and renewed: neither in answers, logs at any level, metrics, nor traces.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_told_to_nobody_whatever_becomes_of_it() {
+    const ISSUER: &str = "https://id.example.com/";
+    const SERVICE: &str = "hubbub-gateway";
+    let (issuer, stranger) = (TokenIssuer::new(ISSUER, "one"), TokenIssuer::new(ISSUER, "one"));
+    let spec = format!(
+        "allowedOrigins: ['https://app.example.com'], auth: {{jwt: {{issuer: '{ISSUER}', audiences: [chat], \
+         jwks: {{inline: '{}'}}, queryParameter: access_token}}}}",
+        issuer.jwks()
+    );
+    let rooms = RoomsFile::of_text(&chat_room("lobby", &spec));
+    let jaeger = Jaeger::start().await;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hubbub-gateway"));
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--log", "trace", "--log-format", "json"]).args(rooms.arguments());
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.grpc());
+    command.env("OTEL_TRACES_SAMPLER_ARG", "1").env("OTEL_BSP_SCHEDULE_DELAY", "50");
+    let gateway = GatewayProcess::start_command(command).await;
+
+    let good = issuer.token("chat");
+    let tokens = [
+        (good.clone(), 101),
+        (issuer.token_with("chat", &json!({"exp": 1})), 401),
+        (issuer.token("mail"), 401),
+        (issuer.token_with("chat", &json!({"hubbub": {}})), 403),
+        (stranger.token("chat"), 401),
+        (issuer.sign_headed(&json!({"alg": "none"}), &issuer.claims("chat")), 401),
+    ];
+    let renewed = issuer.token_with("chat", &json!({"iat": 7}));
+    // The head of a token is the same in all of them, and no secret.
+    let secrets = |token: &str| token.split('.').skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let mut hidden = secrets(&renewed);
+    let to = |target: &str| {
+        Handshake::new(gateway.listen(), target).with("Origin", "https://app.example.com")
+    };
+    for (token, status) in &tokens {
+        hidden.extend(secrets(token));
+        let protocols = format!("hubbub.v1, hubbub.bearer.{token}");
+        for handshake in [
+            to(LOBBY).with("Authorization", format!("Bearer {token}")),
+            to(LOBBY).with("Sec-WebSocket-Protocol", protocols),
+            to(&format!("{LOBBY}?access_token={token}")),
+            to(&format!("{LOBBY}?access_token={token}")).without("Upgrade").without("Connection"),
+        ] {
+            let answer = handshake.answer().await;
+            assert!([*status, 200].contains(&answer.status), "{answer:?}");
+            let told = format!("{answer:?}");
+            assert!(!hidden.iter().any(|secret| told.contains(secret)), "{told}");
+        }
+    }
+    let headers = [("Sec-WebSocket-Protocol", format!("hubbub.v1, hubbub.bearer.{good}"))];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let mut member =
+        Client::join_with(gateway.listen(), LOBBY, ORIGIN, &headers).await.expect("a good token");
+    member.send(&format!("\u{1}token {renewed}")).await.unwrap();
+    member.send("heard").await.unwrap();
+    assert_eq!(member.next_message().await, Received::Text("heard".to_owned()));
+    member.send(&format!("\u{1}token {}", stranger.token("chat"))).await.unwrap();
+    assert_eq!(member.close_code().await, Some(4401));
+    eventually("its end is logged", || gateway.find("connection ended unexpectedly").is_some())
+        .await;
+
+    // Three accepted handshakes, the member's and what it said, and some of the refused ones.
+    let spans = jaeger.until(SERVICE, &[], |spans| spans.len() >= 5).await;
+    let mut told = vec![format!("{spans:?}")];
+    for path in ["/metrics", "/rooms", "/readyz"] {
+        told.push(http::get(gateway.admin(), path).await.body);
+    }
+    let log = gateway.log();
+    assert!(log.len() > tokens.len(), "there is a log to look at");
+    told.extend(log);
+    let telling: Vec<_> =
+        told.iter().filter(|text| hidden.iter().any(|secret| text.contains(secret))).collect();
+    assert_eq!(telling, [""; 0]);
 }

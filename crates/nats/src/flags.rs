@@ -80,6 +80,10 @@ pub struct NatsFlags {
     /// Begin with TLS instead of waiting for the server's offer
     #[arg(long = "nats-tls-first", env = "HUBBUB_NATS_TLS_FIRST", requires = "url")]
     pub tls_first: bool,
+
+    /// What stands before the names of inboxes, for a user who may not hear other users' [default: _INBOX]
+    #[arg(long = "nats-inbox", env = "HUBBUB_NATS_INBOX", value_name = "PREFIX", requires = "url")]
+    pub inbox: Option<String>,
 }
 
 impl NatsFlags {
@@ -97,6 +101,7 @@ impl NatsFlags {
         options.client_key = self.key;
         options.require_tls = self.tls;
         options.tls_first = self.tls_first;
+        options.inbox = self.inbox;
         Some(options)
     }
 }

@@ -59,6 +59,14 @@ pub enum NatsOptionsError {
         /// The option that is not.
         missing: &'static str,
     },
+    /// A prefix that is no subject.
+    #[error(
+        "{given} cannot stand before the names of inboxes: write letters, digits, - and _, such as _INBOX_hubbub_gateway"
+    )]
+    Inbox {
+        /// What was given.
+        given: String,
+    },
     /// More than one way to log in.
     #[error("{0} and {1} are two ways to log in to NATS: give one")]
     TwoLogins(&'static str, &'static str),
@@ -91,6 +99,9 @@ pub struct NatsOptions {
     pub require_tls: bool,
     /// Begin with TLS instead of waiting for the server's offer (the server's `handshake_first`).
     pub tls_first: bool,
+    /// What stands before the names of inboxes, to which answers come; `_INBOX` if none. With one of its own, a user needs
+    /// no right to hear what others are answered.
+    pub inbox: Option<String>,
 }
 
 /// Without the secrets.
@@ -133,6 +144,10 @@ impl NatsOptions {
             // Subjects are made of checked names.
             .skip_subject_validation(true)
             .reconnect_delay_callback(reconnect_delay);
+        let options = match &self.inbox {
+            Some(prefix) => options.custom_inbox_prefix(checked_inbox(prefix)?),
+            None => options,
+        };
         let options = self.login(&servers, options)?;
         Ok((servers, self.tls(options)?))
     }
@@ -252,6 +267,19 @@ impl NatsOptions {
     }
 }
 
+/// The prefix, if it is a subject without wildcards.
+fn checked_inbox(prefix: &str) -> Result<&str, NatsOptionsError> {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if prefix.split('.').all(is_word) {
+        Ok(prefix)
+    } else {
+        Err(NatsOptionsError::Inbox { given: prefix.to_owned() })
+    }
+}
+
 fn pair(given: &'static str, missing: &'static str) -> NatsOptionsError {
     NatsOptionsError::Pair { given, missing }
 }
@@ -324,6 +352,10 @@ mod tests {
         assert_eq!(fault(&one), "a NATS user is given without its password: give both or neither");
         let two = NatsOptions { token: Some("t".into()), nkey_seed: Some("f".into()), ..options() };
         assert!(fault(&two).contains("give one"));
+        for prefix in ["", "a b", "_INBOX.>", "*", "a..b", "a.", "a\r\nSUB > 1"] {
+            let wrong = NatsOptions { inbox: Some(prefix.into()), ..options() };
+            assert!(fault(&wrong).contains("such as _INBOX_hubbub_gateway"), "{prefix:?}");
+        }
         let missing = NatsOptions { ca: Some("/nonexistent/ca.pem".into()), ..options() };
         assert!(fault(&missing).contains("/nonexistent/ca.pem"));
         let missing = NatsOptions { credentials: Some("/nonexistent/u.creds".into()), ..options() };

@@ -20,7 +20,7 @@ use std::{
 use futures_util::StreamExt as _;
 use hubbub_api::{
     PolicyError, RoomName, RoomPolicy, Statement,
-    names::{BUCKET, statement_key},
+    names::{BUCKET, BUCKET_STREAM, statement_key},
 };
 use hubbub_nats::Contents;
 use nats::{
@@ -371,7 +371,7 @@ impl Bucket {
                 _ = audit.tick() => {
                     let keys = if listed { self.mirror().entries.len() as u64 } else { 0 };
                     // That NATS cannot answer now says nothing about the bucket.
-                    match context.get_stream(format!("KV_{BUCKET}")).await {
+                    match context.get_stream(BUCKET_STREAM).await {
                         Ok(stream) => {
                             let now = stream.cached_info();
                             let contents = Contents::of(now);
@@ -397,7 +397,7 @@ impl Bucket {
     }
 
     async fn open(&self, context: &jetstream::Context) -> Result<Store, String> {
-        let missing = match context.get_stream(format!("KV_{BUCKET}")).await {
+        let missing = match context.get_stream(BUCKET_STREAM).await {
             Ok(_) => false,
             Err(error) if is_missing(&error) => true,
             Err(error) => return Err(format!("the bucket {BUCKET} cannot be read: {error}")),

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use hubbub_api::WireDuration;
 use hubbub_nats::{NatsFlags, NatsOptions};
 use hubbub_program::{LogFlags, address, dns_label, own_name};
 
-use crate::scaling::WINDOW;
+use crate::{keys::HostPattern, scaling::WINDOW};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,9 @@ Examples:
   The least that settings.yaml must say:
     nats: {url: 'nats://nats:4222'}
     pools: {default: {image: 'registry.example.com/hubbub-gateway:0.1.0'}}
+
+  Let the users of NATS do what the programs use, and no more:
+    hubbub-operator nats-permissions >hubbub-permissions.conf
 
   See what it makes of a room:
     kubectl apply -f rooms.yaml && kubectl get room -A -o wide";
@@ -41,6 +44,15 @@ pub struct Cli {
 pub enum Command {
     /// Print the definition of the resource ChatRoom, for kubectl apply
     Crd,
+    /// Print what the NATS users of gateways and operator must be allowed: no more than the programs use
+    NatsPermissions {
+        /// For what: the configuration file of nats-server, or the commands of nsc
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: PermissionsFormat,
+        /// The pools whose gateways share the user, with commas between [default: all]
+        #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = dns_label)]
+        pools: Vec<String>,
+    },
     /// Remove the pools of a release whose operator is gone, and let go of its rooms, which stay
     Uninstall {
         /// Which release is meant.
@@ -50,6 +62,16 @@ pub enum Command {
         #[command(flatten)]
         log: LogFlags,
     },
+}
+
+/// How the permissions of NATS users are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum PermissionsFormat {
+    /// Lists for a configuration file of nats-server
+    #[default]
+    Conf,
+    /// Commands for nsc, where users have JWTs
+    Nsc,
 }
 
 /// Which release is meant, and whose rooms it serves.
@@ -103,6 +125,17 @@ pub struct Run {
     /// those of the system]
     #[arg(long, env = "HUBBUB_KEYS_CA", value_name = "FILE", help_heading = "Tokens")]
     pub keys_ca: Option<PathBuf>,
+
+    /// The hosts that may be asked for key sets, as id.example.com or *.example.com, with commas between; they may be anywhere [default: any host whose
+    /// address is not loopback, link-local, unspecified or multicast]
+    #[arg(
+        long,
+        env = "HUBBUB_KEYS_ALLOW",
+        value_name = "HOST",
+        value_delimiter = ',',
+        help_heading = "Tokens"
+    )]
+    pub keys_allow: Vec<HostPattern>,
 
     /// How often an address of keys is asked for them; a ConfigMap is read every 30 s
     #[arg(long, env = "HUBBUB_KEYS_REFRESH", default_value_t = WireDuration::from_secs(300), value_name = "TIME", help_heading = "Tokens")]
@@ -189,6 +222,7 @@ mod tests {
             (&["--room-namespaces", "a,B"], "DNS label"),
             (&["--admin-listen", "9090"], "127.0.0.1:8080"),
             (&["--bucket-replicas", "0"], "1..=5"),
+            (&["--keys-allow", "id.example.com,https://a"], "write such as id.example.com"),
             (&["--confg", "a"], "--config"),
         ] {
             let arguments = ["hubbub-operator"].iter().chain(flags);

@@ -4,6 +4,7 @@
 //! Gateways need no way out for that, and never see more than public keys. A set that was good once stays in use while its source
 //! cannot be reached: an identity provider that is away locks nobody out. What takes a key away is a set without it.
 
+mod hosts;
 mod source;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::{
     room::RoomKey,
 };
 
+pub use hosts::{AllowedHosts, HostPattern, HostPatternError, Refused};
 use source::Source;
 pub use source::{Fetcher, FetcherError};
 

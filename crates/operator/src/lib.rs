@@ -19,6 +19,7 @@ pub mod fence;
 pub mod guard;
 pub mod keys;
 pub mod lease;
+pub mod nats_permissions;
 pub mod notices;
 pub mod operator;
 pub mod pool;

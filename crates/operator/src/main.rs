@@ -1,4 +1,4 @@
-//! The operator's program: read the command line, then run, print the definition of the resource, or take all away.
+//! The operator's program: read the command line, then run, print what others need of it, or take all away.
 
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
@@ -8,6 +8,7 @@ use hubbub_operator::{
     definition,
     error::in_words,
     keys::Fetcher,
+    nats_permissions,
     operator::{Config, Operator, StartError},
     settings::Settings,
     signals,
@@ -36,6 +37,9 @@ async fn main() -> ExitCode {
     let ended = match cli.command {
         None => run(cli.run).await,
         Some(Command::Crd) => print_definition(),
+        Some(Command::NatsPermissions { format, pools }) => {
+            print(&nats_permissions::text(format, &pools))
+        }
         Some(Command::Uninstall { release, log }) => uninstall(release, &log).await,
     };
     ended.unwrap_or_else(|failure| {
@@ -50,7 +54,11 @@ async fn main() -> ExitCode {
 
 fn print_definition() -> Result<ExitCode, Failure> {
     let yaml = definition::yaml().map_err(|error| Failure::Running(error.into()))?;
-    let printed = std::io::stdout().write_all(yaml.as_bytes());
+    print(&yaml)
+}
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    let printed = std::io::stdout().write_all(text.as_bytes());
     printed.map_err(|error| Failure::Running(error.into()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -123,7 +131,7 @@ async fn config(flags: Run) -> anyhow::Result<Config> {
     let Release { instance, room_namespaces, .. } = flags.release.clone();
     let scale_down_window = *flags.scale_down_after;
     let (identity, bucket_replicas) = (flags.identity(), usize::from(flags.bucket_replicas));
-    let keys = Arc::new(Fetcher::new(flags.keys_ca.as_deref())?);
+    let keys = Arc::new(Fetcher::new(flags.keys_ca.as_deref(), flags.keys_allow.clone().into())?);
     let keys_period = (*flags.keys_refresh).max(SHORTEST_REFRESH);
     let (settings, nats) = flags.required()?;
     Ok(Config {

@@ -81,6 +81,8 @@ pub struct GatewayNats {
     pub credentials_secret: Option<SecretKey>,
     /// A secret with PEM certificates to trust.
     pub ca_secret: Option<SecretKey>,
+    /// What stands before the names of gateways' inboxes.
+    pub inbox: Option<String>,
 }
 
 /// One key of a secret in the release's namespace.

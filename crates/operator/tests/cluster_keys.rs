@@ -18,9 +18,9 @@ const ISSUER: &str = "https://id.example.com/";
 
 /// Makes a room whose tokens are verified by keys that stand there.
 async fn room(world: &World, name: &str, jwks: Value) {
-    world.room(name, "default").await;
     let jwt = json!({"issuer": ISSUER, "audiences": ["chat"], "jwks": jwks});
-    world.patch_room(name, json!({"spec": {"auth": {"anonymous": "None", "jwt": jwt}}})).await;
+    let auth = serde_json::from_value(json!({"anonymous": "None", "jwt": jwt})).unwrap();
+    world.room_with(name, |spec| spec.auth = auth).await;
 }
 
 /// The status of a handshake with such a token.
@@ -41,7 +41,7 @@ async fn keys_of_an_address_follow_it_and_stay_while_it_is_away() {
     let (old, new) = (TokenIssuer::new(ISSUER, "old"), TokenIssuer::new(ISSUER, "new"));
     let certificates = Certificates::for_server(&["localhost"]);
     let server = KeyServer::start(&certificates, &old.jwks()).await;
-    let _operator = world.operator_trusting(&certificates).await;
+    let _operator = world.operator_asking(&certificates, &["localhost"]).await;
     let gateway = world.gateway("gateway", "default").await;
     room(&world, "lobby", json!({"url": server.url()})).await;
     world.ready("lobby").await;
@@ -62,9 +62,11 @@ async fn keys_of_an_address_follow_it_and_stay_while_it_is_away() {
         .await;
 
     // Away, or giving nonsense: what was good stays, and it is told.
+    let too_long = " ".repeat(64 * 1024 + 1);
     for (status, text, told) in [
         (503, "", "answered 503"),
         (200, "hello", "is not a JSON Web Key Set"),
+        (200, &too_long, "more than 65536 bytes"),
         (200, r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}"#, "holds a symmetric key"),
     ] {
         server.answer(status, text);
@@ -82,6 +84,73 @@ async fn keys_of_an_address_follow_it_and_stay_while_it_is_away() {
         .status_until("lobby", "it is well again", |s| because(s, "KeysResolved", "KeysResolved"))
         .await;
     assert!(server.asked() > 4);
+}
+
+/// Waits until the room says of its keys that.
+async fn tells(world: &World, name: &str, words: &[&str]) {
+    world
+        .status_until(name, "it says why its keys are not fetched", |s| {
+            because(s, "Programmed", "KeysUnavailable")
+                && s.conditions.iter().any(|c| words.iter().all(|word| c.message.contains(word)))
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_that_only_the_operator_reaches_are_not_asked_unless_they_are_listed() {
+    let world = World::start().await;
+    let issuer = TokenIssuer::new(ISSUER, "one");
+    let certificates = Certificates::for_server(&["localhost"]);
+    let server = KeyServer::start(&certificates, &issuer.jwks()).await;
+    let port = server.port();
+
+    let operator = world.operator_asking(&certificates, &[]).await;
+    let _gateway = world.gateway("gateway", "default").await;
+    let own = "the operator's own machine; if that is meant, name the host in --keys-allow";
+    for (name, host, words) in [
+        ("name", "localhost", ["localhost is at ", own]),
+        ("number", "127.0.0.1", ["127.0.0.1 is at 127.0.0.1", own]),
+        ("six", "[::1]", ["[::1] is at ::1", own]),
+        ("mapped", "[::ffff:127.0.0.1]", ["is at ::ffff:127.0.0.1", own]),
+        ("nothing", "0.0.0.0", ["0.0.0.0 is at 0.0.0.0", "an address of no host"]),
+        ("metadata", "169.254.169.254", ["is at 169.254.169.254", "a cloud's metadata"]),
+        // What only old resolvers take for an address has no certificate either.
+        ("short", "127.1", ["127.1", "invalid dns name"]),
+        ("decimal", "2130706433", ["2130706433", "invalid dns name"]),
+    ] {
+        room(&world, name, json!({"url": format!("https://{host}:{port}/jwks.json")})).await;
+        tells(&world, name, &words).await;
+    }
+    assert_eq!(server.asked(), 0);
+    operator.stop().await;
+
+    // A list is of all that may be asked.
+    let operator = world.operator_asking(&certificates, &["id.example.com", "*.localhost"]).await;
+    tells(&world, "name", &["localhost is none of the hosts"]).await;
+    assert_eq!(server.asked(), 0);
+    operator.stop().await;
+
+    let _operator = world.operator_asking(&certificates, &["localhost"]).await;
+    world.ready("name").await;
+    assert!(server.asked() > 0);
+    tells(&world, "metadata", &["169.254.169.254 is none of the hosts"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_not_followed() {
+    let world = World::start().await;
+    let issuer = TokenIssuer::new(ISSUER, "one");
+    let certificates = Certificates::for_server(&["localhost"]);
+    let (here, there) = (
+        KeyServer::start(&certificates, "").await,
+        KeyServer::start(&certificates, &issuer.jwks()).await,
+    );
+    here.redirect(&there.url());
+    let _operator = world.operator_asking(&certificates, &["localhost"]).await;
+    let _gateway = world.gateway("gateway", "default").await;
+    room(&world, "lobby", json!({"url": here.url()})).await;
+    tells(&world, "lobby", &["answered 302"]).await;
+    assert_eq!(there.asked(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,6 +90,26 @@ fn a_port_that_is_taken_may_be_free_the_next_time() {
 }
 
 #[test]
+fn permissions_are_printed_for_both_ways_to_make_users() {
+    let print = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubbub-operator"));
+        let ended = command.arg("nats-permissions").args(more).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    let conf = print(&[]);
+    assert_eq!(conf, print(&["--format", "conf"]));
+    assert!(
+        conf.contains("\nhubbub_gateway: {") && conf.contains("\nhubbub_operator: {"),
+        "{conf}"
+    );
+    assert!(conf.contains("\"hubbub.report.*.*\""), "{conf}");
+    let nsc = print(&["--format", "nsc", "--pools", "busy,quiet"]);
+    assert!(nsc.contains("nsc add user --name hubbub-operator"), "{nsc}");
+    assert!(nsc.contains(",hubbub.report.busy.*,hubbub.report.quiet.*,"), "{nsc}");
+}
+
+#[test]
 fn the_help_is_that_of_the_operator() {
     let help = Command::new(env!("CARGO_BIN_EXE_hubbub-operator")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();

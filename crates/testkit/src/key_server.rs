@@ -26,9 +26,18 @@ use crate::Certificates;
 #[derive(Debug)]
 pub struct KeyServer {
     address: SocketAddr,
-    answer: Arc<Mutex<(u16, String)>>,
+    answer: Arc<Mutex<Told>>,
     asked: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
+}
+
+/// What is answered.
+#[derive(Debug, Clone)]
+struct Told {
+    status: u16,
+    text: String,
+    /// The field `Location`.
+    location: Option<String>,
 }
 
 impl KeyServer {
@@ -53,7 +62,8 @@ impl KeyServer {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
-        let answer = Arc::new(Mutex::new((200, text.to_owned())));
+        let answer =
+            Arc::new(Mutex::new(Told { status: 200, text: text.to_owned(), location: None }));
         let asked = Arc::<AtomicUsize>::default();
         let (told, counted) = (Arc::clone(&answer), Arc::clone(&asked));
         let mut serving = JoinSet::new();
@@ -72,10 +82,12 @@ impl KeyServer {
                             Err(_) => return,
                         }
                     }
-                    let (status, text) =
+                    let Told { status, text, location } =
                         told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let location = location.map(|to| format!("location: {to}\r\n"));
+                    let location = location.unwrap_or_default();
                     let answer = format!(
-                        "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+                        "HTTP/1.1 {status} Told\r\n{location}content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
                         text.len()
                     );
                     counted.fetch_add(1, Ordering::AcqRel);
@@ -90,12 +102,27 @@ impl KeyServer {
     /// Its address as the certificate names it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("https://localhost:{}/jwks.json", self.address.port())
+        format!("https://localhost:{}/jwks.json", self.port())
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Answers so from now on.
     pub fn answer(&self, status: u16, text: &str) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = (status, text.to_owned());
+        self.tell(Told { status, text: text.to_owned(), location: None });
+    }
+
+    /// Sends whoever asks to that address, from now on.
+    pub fn redirect(&self, to: &str) {
+        self.tell(Told { status: 302, text: String::new(), location: Some(to.to_owned()) });
+    }
+
+    fn tell(&self, told: Told) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     /// How often it was asked.

@@ -39,7 +39,7 @@ pub use jaeger::{Jaeger, JaegerApi, JaegerSpan};
 pub use key_server::KeyServer;
 pub use kubectl::Kubectl;
 pub use member::Member;
-pub use nats_server::{Auth, JetStream, NatsConfig, NatsServer, Tls};
+pub use nats_server::{Auth, JetStream, NatsConfig, NatsServer, NatsUser, Tls};
 pub use prometheus::{Prometheus, Sample, Target, prometheus_program};
 pub use rooms_file::{OPEN, RoomsFile, chat_room};
 pub use token_issuer::{TokenIssuer, key_set};

@@ -1,7 +1,6 @@
 //! A real `nats-server` for one test: on a free port, with its own store, and gone when the test is.
 
 use std::{
-    fmt::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -12,71 +11,15 @@ use tempfile::TempDir;
 
 use crate::{Certificates, eventually};
 
+mod config;
+
+pub use config::{Auth, JetStream, NatsConfig, NatsUser, Tls};
+
 /// Names the `nats-server` to run, when it is not on the path.
 const SERVER_ENV: &str = "HUBBUB_NATS_SERVER";
 
-/// Who may connect.
-#[derive(Debug, Clone, Default)]
-pub enum Auth {
-    /// Anybody.
-    #[default]
-    Open,
-    /// A user with a password, allowed everything under `hubbub.>`, and what key-value buckets need.
-    User {
-        /// The name.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// Whoever knows the token.
-    Token(String),
-    /// Whoever holds the seed of this public key.
-    NKey(String),
-    /// The users of one account of an operator, by their JWTs. JetStream would need a system account: switch it off.
-    Jwt {
-        /// The operator's JWT.
-        operator: String,
-        /// The account's public key.
-        account: String,
-        /// The account's JWT.
-        account_jwt: String,
-    },
-}
-
-/// What the server asks of a connection.
-#[derive(Debug, Default)]
-pub enum Tls {
-    /// Plain TCP.
-    #[default]
-    Off,
-    /// A server certificate.
-    Server(Certificates),
-    /// A server certificate, and a client certificate of the same authority.
-    Mutual(Certificates),
-}
-
-/// Whether the server has JetStream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum JetStream {
-    /// It has, with a store of its own.
-    #[default]
-    On,
-    /// It has not.
-    Off,
-}
-
-/// What kind of server a test wants.
-#[derive(Debug, Default)]
-pub struct NatsConfig {
-    /// Who may connect.
-    pub auth: Auth,
-    /// What it asks of a connection.
-    pub tls: Tls,
-    /// Whether it has JetStream.
-    pub jetstream: JetStream,
-    /// Whether it has a WebSocket listener, without TLS.
-    pub websocket: bool,
-}
+/// The name of the server's log.
+const LOG: &str = "nats.log";
 
 /// A running server. Dropping it kills the process and removes its store.
 #[derive(Debug)]
@@ -185,6 +128,26 @@ impl NatsServer {
         nats::connect(self.url()).await.expect("a connection to the test's own server")
     }
 
+    /// A client that logs in as one of the server's users, with inboxes that have this prefix.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot connect.
+    pub async fn client_as(&self, user: &str, password: &str, inbox: &str) -> nats::Client {
+        nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+            .custom_inbox_prefix(inbox)
+            .skip_subject_validation(true)
+            .connect(self.url())
+            .await
+            .expect("the test's own server lets its user in")
+    }
+
+    /// The file to which the server writes what happens; it lives as long as this value.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.path().join(LOG)
+    }
+
     /// Ends the process as if the machine had lost power; what JetStream stored stays.
     pub fn kill9(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -237,8 +200,13 @@ impl NatsServer {
         assert!(self.process.is_none(), "the server runs already");
         let directory = self.directory.path();
         let configuration = directory.join("nats.conf");
-        std::fs::write(&configuration, self.configuration()).expect("a writable directory");
-        let log = directory.join("nats.log");
+        std::fs::write(&configuration, self.config.text(directory, self.port))
+            .expect("a writable directory");
+        if let Auth::Users { permissions, .. } = &self.config.auth {
+            let file = directory.join(config::PERMISSIONS);
+            std::fs::write(file, permissions).expect("a writable directory");
+        }
+        let log = directory.join(LOG);
         let errors =
             std::fs::File::create(directory.join("nats.err")).expect("a writable directory");
         let process = Command::new(executable())
@@ -278,52 +246,6 @@ impl NatsServer {
         let pid = Pid::from_child(process);
         kill_process(pid, signal).expect("a process of ours");
         pid
-    }
-
-    fn configuration(&self) -> String {
-        let directory = self.directory.path().display();
-        let port = if self.port == 0 { -1 } else { i32::from(self.port) };
-        let mut text = format!(
-            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: \"{directory}\"\n"
-        );
-        let mut line = |line: std::fmt::Arguments<'_>| {
-            text.write_fmt(line).expect("a string can be written");
-            text.push('\n');
-        };
-        if self.config.websocket {
-            line(format_args!("websocket {{ listen: \"127.0.0.1:-1\", no_tls: true }}"));
-        }
-        if self.config.jetstream == JetStream::On {
-            line(format_args!("jetstream {{ store_dir: \"{directory}/jetstream\" }}"));
-        }
-        match &self.config.auth {
-            Auth::Open | Auth::Jwt { .. } => {}
-            Auth::User { user, password } => line(format_args!(
-                "authorization {{ users: [{{ user: \"{user}\", password: \"{password}\", permissions: {{ \
-                 publish: [\"hubbub.>\", \"$JS.API.>\", \"$JS.ACK.>\", \"$JS.FC.>\"], \
-                 subscribe: [\"hubbub.>\", \"_INBOX.>\"] }} }}] }}"
-            )),
-            Auth::Token(token) => line(format_args!("authorization {{ token: \"{token}\" }}")),
-            Auth::NKey(public) => {
-                line(format_args!("authorization {{ users: [{{ nkey: \"{public}\" }}] }}"));
-            }
-        }
-        if let Auth::Jwt { operator, account, account_jwt } = &self.config.auth {
-            line(format_args!(
-                "operator: {operator}\nresolver: MEMORY\nresolver_preload: {{ {account}: {account_jwt} }}"
-            ));
-        }
-        match &self.config.tls {
-            Tls::Off => {}
-            Tls::Server(made) | Tls::Mutual(made) => line(format_args!(
-                "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: {} }}",
-                made.server().display(),
-                made.server_key().display(),
-                made.authority().display(),
-                matches!(self.config.tls, Tls::Mutual(_)),
-            )),
-        }
-        text
     }
 }
 

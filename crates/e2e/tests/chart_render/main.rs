@@ -15,6 +15,7 @@ use std::{
     process::Command,
 };
 
+use hubbub_api::permissions::{GATEWAY_INBOX, OPERATOR_INBOX};
 use hubbub_operator::{lease, pool, settings::Settings};
 use hubbub_testkit::{ControlPlane, Controllers, Kubectl};
 use serde_json::{Value, json};
@@ -128,6 +129,7 @@ fn cases() -> BTreeMap<&'static str, Value> {
                 "gatewayCredentialsSecret": {"name": "nats", "key": "gateway.creds"},
                 "operatorCredentialsSecret": {"name": "nats", "key": "operator.creds"},
                 "caSecret": {"name": "nats-ca", "key": "ca.crt"},
+                "separateInboxes": true,
             }}),
         ),
         (
@@ -309,6 +311,18 @@ fn traces_reach_the_collector_from_the_operator_and_from_every_pool() {
     // Nothing of it where nothing is traced.
     let nothing = render(&json!({}));
     assert!(!nothing.contains("OTEL_"), "{nothing}");
+}
+
+#[test]
+fn inboxes_are_those_that_the_printed_permissions_allow() {
+    let objects = objects(&render(&cases()["a NATS of one's own"]));
+    let operator = find(&objects, "Deployment", "hubbub-operator").to_string();
+    let variable = json!({"name": "HUBBUB_NATS_INBOX", "value": OPERATOR_INBOX}).to_string();
+    assert!(operator.contains(&variable), "{operator}");
+    let settings = &find(&objects, "ConfigMap", "hubbub-operator")["data"]["settings.yaml"];
+    let settings = Settings::parse(settings.as_str().unwrap()).unwrap();
+    assert_eq!(settings.nats.inbox.as_deref(), Some(GATEWAY_INBOX));
+    assert!(!render(&json!({})).contains("_INBOX"), "only where it is asked for");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use futures_util::{
 };
 use hubbub_api::{
     RoomName, RoomPolicy, Statement,
-    names::{BUCKET, RESERVED_KEY_PREFIX, STATEMENT_KEY_PREFIX},
+    names::{BUCKET, BUCKET_STREAM, RESERVED_KEY_PREFIX, STATEMENT_KEY_PREFIX},
 };
 use hubbub_nats::Contents;
 use nats::{
@@ -207,7 +207,7 @@ impl BucketSource {
     }
 
     async fn info(&self) -> Result<Info, Trouble> {
-        match self.context.get_stream(format!("KV_{BUCKET}")).await {
+        match self.context.get_stream(BUCKET_STREAM).await {
             Ok(stream) => Ok(stream.cached_info().clone()),
             Err(error) => Err(match error.kind() {
                 GetStreamErrorKind::JetStream(error) => match error.error_code() {

@@ -20,6 +20,7 @@ use rustls::{
 };
 use tokio::time::timeout;
 
+use super::hosts::{AllowedHosts, Refused, Resolver};
 use crate::{context::Context, room::RoomKey};
 
 /// How long a source may take to answer.
@@ -82,7 +83,8 @@ pub enum FetcherError {
 /// Fetches key sets.
 pub struct Fetcher {
     /// None where the system trusts nobody: ConfigMaps can be read all the same.
-    client: Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>, String>,
+    client: Result<Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>, String>,
+    allowed: AllowedHosts,
 }
 
 impl fmt::Debug for Fetcher {
@@ -92,22 +94,25 @@ impl fmt::Debug for Fetcher {
 }
 
 impl Fetcher {
-    /// One that trusts the authorities in this file of PEM, or those that the system trusts.
+    /// One that trusts the authorities in this file of PEM, or those that the system trusts, and asks these hosts alone.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or names nobody who can be trusted.
-    pub fn new(authorities: Option<&Path>) -> Result<Self, FetcherError> {
+    pub fn new(authorities: Option<&Path>, allowed: AllowedHosts) -> Result<Self, FetcherError> {
         let roots = authorities.map(roots).transpose()?;
         let client = trusting(roots).map(|tls| {
+            let mut tcp = HttpConnector::new_with_resolver(Resolver(allowed.clone()));
+            // What is not https is refused by what is put around it.
+            tcp.enforce_http(false);
             let connector = HttpsConnectorBuilder::new()
                 .with_tls_config(tls)
                 .https_only()
                 .enable_http1()
-                .build();
+                .wrap_connector(tcp);
             Client::builder(TokioExecutor::new()).build(connector)
         });
-        Ok(Self { client })
+        Ok(Self { client, allowed })
     }
 
     /// The text of a key set.
@@ -125,6 +130,10 @@ impl Fetcher {
 
     async fn get(&self, url: &str) -> Result<String, String> {
         let uri: Uri = url.parse().map_err(|error| format!("is no address: {error}"))?;
+        // A host that is an address is not resolved.
+        self.allowed
+            .check_name(uri.host().unwrap_or_default())
+            .map_err(|refused| refused.to_string())?;
         let request = Request::get(uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .header(header::USER_AGENT, concat!("hubbub-operator/", env!("CARGO_PKG_VERSION")))
@@ -141,6 +150,10 @@ impl Fetcher {
                 Some(&error as &(dyn std::error::Error + 'static)),
                 |error| error.source(),
             );
+            if let Some(refused) = causes.clone().find_map(|error| error.downcast_ref::<Refused>())
+            {
+                return refused.to_string();
+            }
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
             format!("cannot be reached: {}", causes.join(": "))
         })?;

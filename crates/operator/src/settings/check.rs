@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hubbub_api::{is_dns_label, nearest};
-use hubbub_nats::NatsOptions;
+use hubbub_nats::{NatsOptions, NatsOptionsError};
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::{Amount, GatewayNats, Resources, SettingsError, quantity, wrong};
@@ -20,8 +20,11 @@ pub(super) fn nats(nats: &GatewayNats) -> Result<(), SettingsError> {
         let fault = "the URL holds a login, and nats.credentialsSecret is another: give one";
         return Err(wrong("nats.url", fault));
     }
-    match NatsOptions::new(&nats.url, "gateway").prepare() {
+    let options =
+        NatsOptions { inbox: nats.inbox.clone(), ..NatsOptions::new(&nats.url, "gateway") };
+    match options.prepare() {
         Ok(_) => Ok(()),
+        Err(error @ NatsOptionsError::Inbox { .. }) => Err(wrong("nats.inbox", &error.to_string())),
         Err(error) => Err(wrong("nats.url", &error.to_string())),
     }
 }

@@ -62,6 +62,7 @@ fn what_cannot_work_is_told_with_its_place_and_remedy() {
         ),
         ("pools: {}", "missing field `nats`"),
         ("nats: {url: ''}", "nats.url: name the NATS servers"),
+        ("nats: {url: x, inbox: '_INBOX.>'}", "nats.inbox: _INBOX.> cannot stand before"),
         ("nats: {url: ' , '}", "nats.url: no NATS server is named"),
         ("nats: {url: 'http://nats'}", "nats.url: http://nats is not a NATS URL"),
         ("nats: {url: 'nats://nats:70000'}", "write nats://host:port"),

@@ -27,7 +27,7 @@ use hubbub_api::{
 use hubbub_nats::NatsOptions;
 use hubbub_operator::{
     events::OperatorEvents,
-    keys::Fetcher,
+    keys::{AllowedHosts, Fetcher, HostPattern},
     lease::Lost,
     operator::{Config, Operator},
     scaling::WINDOW,
@@ -220,7 +220,7 @@ impl Place {
             room_namespaces: if self.shared { vec![self.demo.clone()] } else { Vec::new() },
             identity: "one".to_owned(),
             leader_election: false,
-            keys: Arc::new(Fetcher::new(None).unwrap()),
+            keys: Arc::new(Fetcher::new(None, AllowedHosts::default()).unwrap()),
             keys_period: Duration::from_millis(200),
             traces: Traces::off(),
         }
@@ -231,10 +231,16 @@ impl Place {
         run(self.config(self.client.clone())).await
     }
 
-    /// The same, which trusts these certificates where keys are fetched.
-    pub(crate) async fn operator_trusting(&self, certificates: &Certificates) -> Running {
+    /// The same, which trusts these certificates where keys are fetched, and asks only these hosts; any that is not special if there is none.
+    pub(crate) async fn operator_asking(
+        &self,
+        certificates: &Certificates,
+        hosts: &[&str],
+    ) -> Running {
         let mut config = self.config(self.client.clone());
-        config.keys = Arc::new(Fetcher::new(Some(&certificates.authority())).unwrap());
+        let hosts: Vec<HostPattern> = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let fetcher = Fetcher::new(Some(&certificates.authority()), hosts.into());
+        config.keys = Arc::new(fetcher.unwrap());
         run(config).await
     }
 
@@ -266,10 +272,19 @@ impl Place {
 
     /// Declares an open room of that pool.
     pub(crate) async fn room(&self, name: &str, pool: &str) -> ChatRoomResource {
+        self.room_with(name, |spec| pool.clone_into(&mut spec.gateways.pool)).await
+    }
+
+    /// The same with a spec that is changed before anybody sees it.
+    pub(crate) async fn room_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ChatRoomSpec),
+    ) -> ChatRoomResource {
         let mut spec = ChatRoomSpec::new(vec!["*".to_owned()]);
         spec.require_origin = false;
-        spec.gateways.pool = pool.to_owned();
         spec.gateways.min = 1;
+        change(&mut spec);
         let room = ChatRoomResource::new(&RoomName::new(&self.demo, name).unwrap(), spec);
         self.rooms().create(&PostParams::default(), &room).await.unwrap()
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _};
+use hubbub_api::names::SUBJECT_ECHO_PREFIX;
 use nats::{Client, Subject, Subscriber};
 use tokio::{
     sync::{Notify, oneshot},
@@ -20,9 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{link::Link, outbox::Outbox};
 use crate::events::bus::BusEvents;
-
-/// What stands before this gateway's own token in the echo's subject. A NATS user needs both directions of it.
-const SUBJECT_PREFIX: &str = "hubbub.echo.";
 
 /// How often the client's state is looked at, and what was published is confirmed. What a broken connection may have
 /// cost is known to so much.
@@ -88,7 +86,7 @@ impl Keeper {
     pub(super) async fn run(self) {
         let inbox = self.client.new_inbox();
         let token = inbox.rsplit('.').next().unwrap_or_default();
-        let subject = Subject::from(format!("{SUBJECT_PREFIX}{token}"));
+        let subject = Subject::from(format!("{SUBJECT_ECHO_PREFIX}{token}"));
         let subscribed = tokio::select! {
             () = self.stop.cancelled() => return,
             subscribed = self.client.subscribe(subject.clone()) => subscribed,

@@ -222,6 +222,9 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
     ];
     let limits = blueprint.settings.limits.variables();
     variables.extend(limits.map(|(name, limit)| value(name, limit)));
+    if let Some(inbox) = &blueprint.nats.inbox {
+        variables.push(value("HUBBUB_NATS_INBOX", inbox.clone()));
+    }
     for (volume, secret) in secrets(blueprint) {
         let name = if volume == CREDENTIALS { "HUBBUB_NATS_CREDENTIALS" } else { "HUBBUB_NATS_CA" };
         variables.push(value(name, format!("/etc/hubbub/{volume}/{}", secret.key)));
@@ -351,7 +354,7 @@ pools: {default: {image: a, limits: {trustedProxies: [10.0.0.0/8, 'fd00::/8'], c
     fn secrets_are_files_and_variables_come_once() {
         let spec = spec(
             "
-nats: {url: 'tls://nats', credentialsSecret: {name: nats, key: gw.creds}, caSecret: {name: ca, key: ca.crt}}
+nats: {url: 'tls://nats', credentialsSecret: {name: nats, key: gw.creds}, caSecret: {name: ca, key: ca.crt}, inbox: _INBOX_gw}
 pools: {default: {image: a, extraEnv: [{name: HUBBUB_LOG_FORMAT, value: text}]}}
 ",
         );
@@ -368,6 +371,7 @@ pools: {default: {image: a, extraEnv: [{name: HUBBUB_LOG_FORMAT, value: text}]}}
             "/etc/hubbub/nats-credentials/gw.creds"
         );
         assert_eq!(value("HUBBUB_NATS_CA").unwrap(), "/etc/hubbub/nats-ca/ca.crt");
+        assert_eq!(value("HUBBUB_NATS_INBOX").unwrap(), "_INBOX_gw");
         assert_eq!(value("HUBBUB_LOG_FORMAT").unwrap(), "text");
         assert_eq!(spec.volumes.unwrap().len(), 2);
         assert_eq!(container.volume_mounts.as_ref().unwrap().len(), 2);
