@@ -19,6 +19,7 @@ use crate::{
     drain::DrainTimes,
     gateway::{Config, Policies},
     limits::LimitOptions,
+    tls::TlsFiles,
 };
 
 /// Shards that are allowed for each core, and on the smallest machine, so that one configuration fits several. A shard
@@ -100,6 +101,14 @@ pub struct Serve {
     /// Where probes, metrics and the drain hook come in; never expose it
     #[arg(long, env = "HUBBUB_ADMIN_LISTEN", default_value = ":9090", value_name = "ADDRESS", value_parser = address)]
     pub admin_listen: SocketAddr,
+
+    /// A PEM file with the certificate for members to come in by TLS, and behind it those that lead to its authority; looked at again and again, so a renewal needs no restart; goes with --tls-key
+    #[arg(long, env = "HUBBUB_TLS_CERTIFICATE", value_name = "FILE", help_heading = "TLS")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The PEM key of --tls-certificate
+    #[arg(long, env = "HUBBUB_TLS_KEY", value_name = "FILE", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
 
     /// Files of ChatRoom documents, as kubectl apply takes them; watched, so a change needs no restart; several with spaces or commas between
     #[arg(long, env = "HUBBUB_ROOMS", value_name = "FILE", value_delimiter = ',', num_args = 1..)]
@@ -258,6 +267,14 @@ pub enum CliError {
         "--gateway-id {0:?} must be 1 to 253 characters, without white space or control characters"
     )]
     GatewayId(String),
+    /// A certificate without a key, or the other way round.
+    #[error("--{given} is given without --{missing}: give both for TLS, or neither")]
+    TlsPair {
+        /// The flag that is there.
+        given: &'static str,
+        /// The flag that is not.
+        missing: &'static str,
+    },
 }
 
 impl Serve {
@@ -279,6 +296,7 @@ impl Serve {
         if gateway.is_empty() || gateway.len() > 253 || !gateway.chars().all(visible) {
             return Err(CliError::GatewayId(gateway));
         }
+        let tls = tls(self.tls_certificate, self.tls_key)?;
         let open_files = descriptors::raise_limit();
         let max_connections =
             self.max_connections.unwrap_or_else(|| descriptors::connections(open_files));
@@ -288,6 +306,7 @@ impl Serve {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            tls,
             policies,
             nats: self.nats.options(&gateway),
             pool: self.pool,
@@ -319,6 +338,16 @@ impl Serve {
             None if !nats => Err(CliError::NoRooms),
             Some(PolicyKind::Nats) | None => Ok(Policies::Bucket),
         }
+    }
+}
+
+fn tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, CliError> {
+    const FLAGS: (&str, &str) = ("tls-certificate", "tls-key");
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(_), None) => Err(CliError::TlsPair { given: FLAGS.0, missing: FLAGS.1 }),
+        (None, Some(_)) => Err(CliError::TlsPair { given: FLAGS.1, missing: FLAGS.0 }),
+        (None, None) => Ok(None),
     }
 }
 
@@ -415,6 +444,8 @@ mod tests {
             (&["--rooms", "a", "--max-connections", "0"], "at least 1"),
             (&["--rooms", "a", "--gateway-id", "a b"], "white space"),
             (&["--rooms", "a", "--nats-user", "u"], "--nats"),
+            (&["--rooms", "a", "--tls-key", "k"], "--tls-key is given without --tls-certificate"),
+            (&["--rooms", "a", "--tls-certificate", "c"], "without --tls-key: give both"),
             (&["--rooms", "a", "--shards", "0"], "must be 1 to "),
             (&["--rooms", "a", "--shards", "1000000"], "more of them than cores"),
             (&["--rooms", "a", "--requests-per-second", "0"], "requests-per-second"),

@@ -20,8 +20,8 @@ use crate::{
     engine::Engine,
     entrance::{Alone, Elsewhere, Entrance},
     events::{
-        DrainEvents, EngineEvents, HttpEvents, MemoryEvents, RoomMetrics, Traced, bus::BusEvents,
-        policy::PolicyEvents,
+        DrainEvents, EngineEvents, HttpEvents, MemoryEvents, RoomMetrics, TlsEvents, Traced,
+        bus::BusEvents, policy::PolicyEvents,
     },
     limits::{LimitOptions, Limits},
     listener::{self, Listener, Site},
@@ -35,6 +35,7 @@ use crate::{
     rates::Rates,
     reports::{ReportSource, Reports},
     room::{Applied, Room, Rooms},
+    tls::{self, TlsError, TlsFiles},
 };
 
 /// Where rooms come from.
@@ -53,6 +54,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where probes, metrics and the drain hook come in.
     pub admin_listen: SocketAddr,
+    /// The certificate with which members come in by TLS, or none for plain sockets.
+    pub tls: Option<TlsFiles>,
     /// Where rooms come from.
     pub policies: Policies,
     /// NATS, or none for the in-process bus.
@@ -107,6 +110,9 @@ pub enum StartError {
     /// Policies from the bucket without NATS.
     #[error("policies from NATS need NATS: give --nats URL, or --rooms FILE for rooms from files")]
     BucketWithoutNats,
+    /// Certificate and key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system refuses threads or epoll.
     #[error("cannot start the shards: {0}")]
     Shards(#[source] io::Error),
@@ -173,14 +179,26 @@ impl Gateway {
             // What can never work is told before what may be otherwise the next time, such as a port in use.
             options.prepare().map_err(NatsBusError::from)?;
         }
+        let mut registry = hubbub_telemetry::registry("hubbub_gateway", env!("CARGO_PKG_VERSION"));
+        let (handshakes, certificate) = match config.tls {
+            Some(files) => {
+                let events = Arc::new(TlsEvents::register(&mut registry));
+                let (handshakes, follower) = tls::load(files, events)?;
+                (Some(handshakes), Some(follower))
+            }
+            None => (None, None),
+        };
         let public_socket = open(config.listen, "--listen")?;
         let admin_socket = open(config.admin_listen, "--admin-listen")?;
         let address = public_socket.local_addr().unwrap_or(config.listen);
         let admin_address = admin_socket.local_addr().unwrap_or(config.admin_listen);
 
-        let mut registry = hubbub_telemetry::registry("hubbub_gateway", env!("CARGO_PKG_VERSION"));
         config.traces.register(&mut registry);
-        let traced = Traced { traces: config.traces.clone(), trust: config.trust_traceparent };
+        let traced = Traced {
+            traces: config.traces.clone(),
+            trust: config.trust_traceparent,
+            tls: handshakes.is_some(),
+        };
         let http_events = Arc::new(HttpEvents::register(&mut registry, traced));
         let drain_events = DrainEvents::register(&mut registry, config.traces.clone());
         let engine_events = EngineEvents::register(&mut registry, config.traces.clone());
@@ -296,17 +314,22 @@ impl Gateway {
         let rooms = Site {
             router: public::router(Arc::clone(&public)),
             doorkeeper: Some(public),
+            tls: handshakes,
             events: Arc::clone(&http_events),
             limits: Some(limits),
             tracker: tracker.clone(),
             stop: stop.clone(),
         };
         tracker.spawn(listener::serve(public_socket, rooms));
+        if let Some(certificate) = certificate {
+            tracker.spawn(certificate.run(stop.clone()));
+        }
         let (admin_tracker, stop_admin) = (TaskTracker::new(), CancellationToken::new());
         let admin = Admin::new(Arc::clone(&entrance), registry, health, config.gateway, rates);
         let admin = Site {
             router: admin::router(admin),
             doorkeeper: None,
+            tls: None,
             events: http_events,
             limits: None,
             tracker: admin_tracker.clone(),

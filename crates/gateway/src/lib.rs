@@ -27,4 +27,5 @@ pub mod reports;
 pub mod room;
 pub mod signals;
 pub mod startup;
+pub mod tls;
 pub mod token;

@@ -2,8 +2,8 @@
 //!
 //! The loop is our own because the framework's has neither header timeout nor a way to take the socket back. A request
 //! head must be complete within five seconds and fit in 16 KiB, and is given up at twice that. After a handshake was
-//! answered the bare socket goes to the engine; no HTTP state stays behind. Most handshakes take the
-//! short way (`short_way`).
+//! answered the bare socket goes to the engine, with its TLS session if it has one; no HTTP state stays behind. Most
+//! handshakes without TLS take the short way (`short_way`).
 
 use std::{
     convert::Infallible,
@@ -26,25 +26,29 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     net::TcpStream,
     task::yield_now,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{
     engine::Ticket,
-    events::HttpEvents,
+    events::{HttpEvents, http::OpenSocket},
     limits::{Limits, WaitingPlace},
+    tls::Handshakes,
 };
 
+mod encrypted;
 mod impatient;
 mod short_way;
 mod silent;
+mod wire;
 
 use impatient::Impatient;
 pub(crate) use short_way::Doorkeeper;
 use short_way::{Fresh, Look, Rest};
 use silent::Silent;
+use wire::Wire;
 
 /// Time for a request head, counted from the connection's first byte or from the end of the last request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -173,6 +177,8 @@ pub(crate) struct Site {
     pub router: Router,
     /// Who answers handshakes that come the [short way](short_way), if there are handshakes.
     pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    /// What handshakes of TLS are made with, if all that comes in is encrypted.
+    pub tls: Option<Handshakes>,
     /// What happens here.
     pub events: Arc<HttpEvents>,
     /// How many sockets one address may have without a handshake, if that is limited.
@@ -246,6 +252,10 @@ impl Site {
 
     /// Serves a connection by what it has sent, or puts that off, after so many looks that were, if it has sent nothing yet.
     fn meet(&self, fresh: Fresh, looks: usize, silent: &mut Silent) {
+        if let Some(tls) = self.tls.clone() {
+            self.tracker.spawn(encrypted::converse(fresh, tls, self.clone()));
+            return;
+        }
         let long_way = |fresh| self.converse(Rest { fresh, read: Bytes::new(), answer: None });
         let Some(doorkeeper) = &self.doorkeeper else { return long_way(fresh) };
         match fresh.look(&**doorkeeper) {
@@ -277,17 +287,30 @@ impl Site {
     }
 }
 
-/// Speaks HTTP on one connection, and hands the socket over if a handshake was accepted.
+/// Speaks HTTP on one connection that is not encrypted.
 async fn converse(rest: Rest, site: Site) {
-    let Site { router, events, stop, .. } = site;
     let Rest { fresh: Fresh { socket, peer, open }, read, answer } = rest;
     let socket = match TcpStream::from_std(socket.into()) {
         Ok(socket) => socket,
-        Err(error) => return events.accept_failed(&error),
+        Err(error) => return site.events.accept_failed(&error),
     };
     // The HTTP library answers what it cannot read only if that can be written at once, and the runtime has to see first that
     // a new socket takes bytes: that it is broken the first read tells.
     let _ = socket.writable().await;
+    talk(Wire::Plain(socket), peer, open, read, answer, site).await;
+}
+
+/// Speaks HTTP on one connection, and hands the socket over if a handshake was accepted. `read` was read from it already;
+/// `answer` is the answer to the first request, if that is known.
+async fn talk(
+    wire: Wire,
+    peer: SocketAddr,
+    open: OpenSocket,
+    read: Bytes,
+    answer: Option<Response>,
+    site: Site,
+) {
+    let Site { router, events, stop, .. } = site;
     let door = Arc::new(Door::new(peer));
     let service = {
         let door = Arc::clone(&door);
@@ -306,7 +329,7 @@ async fn converse(rest: Rest, site: Site) {
         .header_read_timeout(HEAD_TIME)
         .max_headers(HEAD_FIELDS * HEAD_ROOM)
         .max_buf_size(HEAD_BYTES * HEAD_ROOM)
-        .serve_connection(TokioIo::new(Impatient::new(socket, read, TAKE_TIME)), service);
+        .serve_connection(TokioIo::new(Impatient::new(wire, read, TAKE_TIME)), service);
     let finished = {
         let talk = poll_fn(|context| connection.poll_without_shutdown(context));
         match select(pin!(talk), pin!(stop.cancelled())).await {
@@ -328,9 +351,11 @@ async fn converse(rest: Rest, site: Site) {
     let parts = connection.into_parts();
     drop(open);
     if let Some(ticket) = door.take() {
-        // The shard's epoll takes over; a socket that cannot be taken back is broken, and its place given back.
-        if let Ok(socket) = parts.io.into_inner().into_inner().into_std() {
-            ticket.enter(socket, parts.read_buf);
+        let wire = parts.io.into_inner().into_inner();
+        // The shard's epoll takes over; a socket that cannot be taken back is broken, or takes nothing, and its place given
+        // back.
+        if let Ok(Ok(transport)) = timeout(TAKE_TIME, wire.into_transport()).await {
+            ticket.enter(transport, parts.read_buf);
         }
     }
 }

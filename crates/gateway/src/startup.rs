@@ -21,6 +21,7 @@ const ROOMS_LISTED: usize = 20;
 pub struct Summary {
     gateway: String,
     pool: String,
+    tls: bool,
     bus: String,
     policies: String,
     shards: usize,
@@ -36,6 +37,7 @@ impl Summary {
         Self {
             gateway: config.gateway.clone(),
             pool: config.pool.clone(),
+            tls: config.tls.is_some(),
             bus: match &config.nats {
                 None => "in-process".to_owned(),
                 Some(nats) => nats.shown_servers(),
@@ -74,6 +76,7 @@ impl Summary {
             pool = self.pool,
             %listen,
             %admin,
+            tls = self.tls,
             bus = self.bus,
             policies = self.policies,
             rooms = gateway.rooms().len(),
@@ -85,10 +88,11 @@ impl Summary {
             return;
         }
         let mut text = String::from("\n");
-        let base = format!("http://{}", openable(listen));
+        let (pages, sockets) = if self.tls { ("https", "wss") } else { ("http", "ws") };
+        let base = format!("{pages}://{}", openable(listen));
         let rooms = gateway.rooms().all();
         if !rooms.is_empty() {
-            text.push_str("  Open a room in a browser, or join it with a WebSocket client (ws://, and an Origin that the room allows):\n");
+            text.push_str(&format!("  Open a room in a browser, or join it with a WebSocket client ({sockets}://, and an Origin that the room allows):\n"));
         }
         for room in rooms.iter().take(ROOMS_LISTED) {
             text.push_str(&format!("    {base}{}\n", room.name().path()));
@@ -145,6 +149,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let configuration = match error.downcast_ref::<StartError>() {
         Some(
             StartError::Files(_)
+            | StartError::Tls(_)
             | StartError::Nats(NatsBusError::Options(_))
             | StartError::BucketWithoutNats,
         ) => true,

@@ -141,6 +141,8 @@ fn help_teaches_each_flag_and_its_variable() {
     for flag in [
         "listen",
         "admin-listen",
+        "tls-certificate",
+        "tls-key",
         "rooms",
         "policies",
         "default-room",

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use hubbub_testkit::{
     Certificates, Client, GatewayProcess, Handshake, Jaeger, JaegerSpan, NatsServer, OPEN, Opcode,
-    Received, RoomsFile, eventually, http,
+    Received, RoomsFile, Trust, eventually, http,
 };
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
@@ -76,6 +76,7 @@ async fn a_message_over_two_gateways_is_one_trace() {
     assert_eq!(handshake.tag("http.response.status_code"), "101");
     assert_eq!(handshake.tag("http.route"), "/rooms/{namespace}/{name}");
     assert_eq!(handshake.tag("url.path"), LOBBY, "without its query");
+    assert_eq!(handshake.tag("url.scheme"), "http");
     assert_eq!(handshake.tag("hubbub.room"), "demo/lobby");
     assert_eq!(handshake.tag("hubbub.origin.verdict"), "not_required");
     assert_eq!(handshake.resource("service.instance.id"), "gw-one");
@@ -357,4 +358,19 @@ async fn the_connections_name_leads_to_its_room_and_its_traffic() {
     assert_eq!(gone.status, 404);
     let told = gateway.log().join("\n");
     assert!(!told.contains("a=b"), "query strings are not logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_by_tls_says_so() {
+    let (jaeger, file, made) =
+        (Jaeger::start().await, RoomsFile::lobby(OPEN), Certificates::make());
+    let mut flags = file.flags(&[]);
+    flags.extend(["--tls-certificate".into(), made.server().into_os_string()]);
+    flags.extend(["--tls-key".into(), made.server_key().into_os_string()]);
+    let gateway = traced(&flags, &jaeger.grpc(), &[]).await;
+    let (name, trust) = ("00c0ffee00000443", Trust::in_authority(&made.authority()));
+    let path = format!("{LOBBY}?connection={name}");
+    let _member = Client::join_by_tls(gateway.listen(), &path, None, &trust).await.unwrap();
+    let handshake = jaeger.one(SERVICE, HANDSHAKE, &[("hubbub.connection.id", name)]).await;
+    assert_eq!(handshake.tag("url.scheme"), "https");
 }

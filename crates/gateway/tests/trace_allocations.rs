@@ -65,6 +65,7 @@ impl Talker {
         let gateway = Gateway::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
             policies: Policies::Files(vec![file.path()]),
             nats: nats.map(|nats| NatsOptions::new(nats.url(), "gw")),
             pool: "default".to_owned(),

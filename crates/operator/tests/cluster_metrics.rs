@@ -15,8 +15,8 @@ use std::{
 
 use hubbub_api::names::HEADER_OPCODE;
 use hubbub_testkit::{
-    Client, GIVE_UP, GatewayProcess, Handshake, Jaeger, Member, Opcode, Prometheus, Received,
-    Sample, Target, eventually, http,
+    Certificates, Client, GIVE_UP, GatewayProcess, Handshake, Jaeger, Member, Opcode, Prometheus,
+    Received, Sample, Target, eventually, http,
 };
 use serde_json::{Value, json};
 use support::{World, gateway_program, process::OperatorProcess};
@@ -63,7 +63,22 @@ async fn what_is_counted_is_written_down_and_each_panel_shows_it() {
     operator.says("traces are sent by OTLP").await;
     let one = gateway(&world, &jaeger, "one", &[]).await;
     let mut two = gateway(&world, &jaeger, "two", &[]).await;
-    let three = gateway(&world, &jaeger, "three", &["--room-metrics", "false"]).await;
+    let certificates = Certificates::make();
+    let (certificate, key) = (certificates.server(), certificates.server_key());
+    let three = gateway(
+        &world,
+        &jaeger,
+        "three",
+        &[
+            "--room-metrics",
+            "false",
+            "--tls-certificate",
+            certificate.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ],
+    )
+    .await;
     let prometheus = Prometheus::start(
         &[
             target("operator", "operator", operator.admin()),
@@ -86,7 +101,8 @@ async fn what_is_counted_is_written_down_and_each_panel_shows_it() {
 
     // Before the drain, because a gateway that has drained is gone.
     let (first, third) = (scrape(one.admin()).await, scrape(three.admin()).await);
-    exposition::is_written_down(&root(), &[&first, &scrape(operator.admin()).await]);
+    let all = with_tls(&first, &third);
+    exposition::is_written_down(&root(), &[&all, &scrape(operator.admin()).await]);
     let without = |text: &str| exposition::families(text).into_keys().collect::<Vec<_>>();
     let (first, third) = (without(&first), without(&third));
     let missing: Vec<_> = first.iter().filter(|name| !third.contains(name)).collect();
@@ -104,6 +120,16 @@ async fn what_is_counted_is_written_down_and_each_panel_shows_it() {
     }
     operator.terminate();
     assert!(operator.ended().await.success());
+}
+
+/// A gateway's scrape with what only another exposes, which speaks TLS.
+fn with_tls(scrape: &str, of_other: &str) -> String {
+    let is_about_tls = |line: &&str| line.contains("hubbub_gateway_tls_");
+    assert!(!scrape.lines().any(|line| is_about_tls(&line)), "it does not speak TLS");
+    let (scrape, _) = scrape.split_once("# EOF").unwrap();
+    let added: Vec<&str> = of_other.lines().filter(is_about_tls).collect();
+    assert!(added.len() > 3, "{added:?}");
+    format!("{scrape}{}\n# EOF\n", added.join("\n"))
 }
 
 /// What has been seen to happen, each by an increase.

@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{http::Answer, within};
+use crate::{Trust, connection::Connection, http::Answer, within};
 
 /// The mask of every frame; any will do.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
@@ -37,7 +37,7 @@ pub enum Received {
 /// See the module.
 #[derive(Debug)]
 pub struct Client {
-    socket: TcpStream,
+    socket: Connection,
     decoder: Decoder,
     received: VecDeque<Received>,
 }
@@ -80,6 +80,45 @@ impl Client {
         Self::join_on_with(socket, path, origin, headers).await
     }
 
+    /// The same by TLS, for a server whose certificate the test trusts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::join`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::join`], and when the handshake of TLS fails.
+    pub async fn join_by_tls(
+        server: SocketAddr,
+        path: &str,
+        origin: Option<&str>,
+        trust: &Trust,
+    ) -> Result<Self, Answer> {
+        let socket = TcpStream::connect(server).await.expect("the server listens");
+        Self::join_by_tls_on(socket, path, origin, trust).await
+    }
+
+    /// The same by TLS, on a socket that the test has made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::join`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::join_by_tls`].
+    pub async fn join_by_tls_on(
+        socket: TcpStream,
+        path: &str,
+        origin: Option<&str>,
+        trust: &Trust,
+    ) -> Result<Self, Answer> {
+        let stream = within("a handshake of TLS", trust.connect(socket)).await;
+        let stream = Box::new(stream.expect("the certificate is trusted"));
+        Self::enter(Connection::Tls(stream), path, origin, &[]).await
+    }
+
     /// The same on a socket that the test has made, bound to an address of its choice, say.
     ///
     /// # Errors
@@ -107,17 +146,27 @@ impl Client {
     ///
     /// As [`Client::join`].
     pub async fn join_on_with(
-        mut socket: TcpStream,
+        socket: TcpStream,
         path: &str,
         origin: Option<&str>,
         headers: &[(&str, &str)],
     ) -> Result<Self, Answer> {
-        socket.set_nodelay(true).expect("an open socket");
-        let host = socket.peer_addr().expect("a connected socket").to_string();
+        Self::enter(Connection::Plain(socket), path, origin, headers).await
+    }
+
+    async fn enter(
+        mut socket: Connection,
+        path: &str,
+        origin: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Answer> {
+        socket.tcp().set_nodelay(true).expect("an open socket");
+        let host = socket.tcp().peer_addr().expect("a connected socket").to_string();
         let request = Request { origin, headers, ..Request::new(&host, path) };
         let key = Key::from_nonce([9; 16]);
         let bytes = request.to_bytes(&key).expect("a well-formed request");
         let _ = socket.write_all(&bytes).await;
+        let _ = socket.flush().await;
         let mut answer = Vec::new();
         let mut buffer = [0; 4096];
         let head = within("an answer to the handshake", async {
@@ -148,7 +197,8 @@ impl Client {
     ///
     /// Those of the socket.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.write_all(bytes).await
+        self.socket.write_all(bytes).await?;
+        self.socket.flush().await
     }
 
     /// Sends one frame.
@@ -206,16 +256,10 @@ impl Client {
             if let Some(received) = self.received.pop_front() {
                 return received;
             }
-            if self.socket.readable().await.is_err() {
-                return Received::End;
-            }
-            // Only now, so that thousands of clients can wait.
-            let mut buffer = vec![0; 64 * 1024];
-            match self.socket.try_read(&mut buffer) {
-                Ok(0) => return Received::End,
-                Ok(read) => self.take_in(&mut buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Received::End,
+            let mut read = Vec::new();
+            match self.socket.receive(&mut read).await {
+                Ok(0) | Err(_) => return Received::End,
+                Ok(_) => self.take_in(&mut read),
             }
         }
     }
@@ -253,9 +297,30 @@ impl Client {
         }
     }
 
-    /// The socket, for what else a test wants to do to it.
+    /// The socket, for what else a test wants to do to it; below TLS, if that is spoken.
     pub fn socket(&mut self) -> &mut TcpStream {
-        &mut self.socket
+        self.socket.tcp()
+    }
+
+    /// Ends TLS as it is ended in good order, and leaves the socket open.
+    ///
+    /// # Panics
+    ///
+    /// When the server is gone already.
+    pub async fn end_tls(&mut self) {
+        self.socket.end_tls().await.expect("the server is there");
+    }
+
+    /// The certificate that the server has shown, if it speaks TLS: its DER.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        self.socket.certificate()
+    }
+
+    /// Whether TLS was ended by the server in good order, once [`Received::End`] came.
+    #[must_use]
+    pub fn was_told_the_end(&self) -> bool {
+        self.socket.was_told_the_end()
     }
 
     fn take_in(&mut self, mut bytes: &mut [u8]) {

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::within;
+use crate::{Trust, within};
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,18 @@ pub(crate) async fn exchange(
 /// As [`request`].
 pub async fn get(server: SocketAddr, path: &str) -> Answer {
     request(server, format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n").as_bytes()).await
+}
+
+/// A GET by TLS.
+///
+/// # Panics
+///
+/// As [`request`], and when the handshake of TLS fails.
+pub async fn get_by_tls(server: SocketAddr, path: &str, trust: &Trust) -> Answer {
+    let socket = TcpStream::connect(server).await.expect("the server listens");
+    let stream = within("a handshake of TLS", trust.connect(socket)).await;
+    let bytes = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n");
+    exchange(stream.expect("the certificate is trusted"), bytes.as_bytes()).await
 }
 
 /// A plain POST without a body.

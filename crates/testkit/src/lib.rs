@@ -1,6 +1,6 @@
 //! What the tests of several crates share: a real `nats-server` under the test's control ([`NatsServer`]), certificates
 //! for it ([`Certificates`]), the real gateway program ([`GatewayProcess`]) and its rooms ([`RoomsFile`]), a WebSocket
-//! client that also misbehaves ([`Client`]), one that does not and lives in the background ([`Member`]), requests that
+//! client that also misbehaves ([`Client`]), over TLS too ([`Trust`]), one that does not and lives in the background ([`Member`]), requests that
 //! are not as they should be ([`Handshake`]), a real Jaeger ([`Jaeger`]) and Prometheus ([`Prometheus`]), a real Kubernetes control plane ([`ControlPlane`], or the user's own
 //! cluster by [`Cluster`]), an issuer of tokens ([`TokenIssuer`]) and its address of keys ([`KeyServer`]),
 //! and awaiting a condition ([`eventually`]).
@@ -13,6 +13,7 @@ mod await_condition;
 mod certificates;
 mod client;
 mod cluster;
+mod connection;
 mod control_plane;
 mod gateway_process;
 mod handshake;
@@ -31,6 +32,7 @@ pub use await_condition::{GIVE_UP, eventually, within};
 pub use certificates::Certificates;
 pub use client::{Client, Received};
 pub use cluster::{Cluster, Namespace};
+pub use connection::Trust;
 pub use control_plane::{AuditEvent, ControlPlane, Controllers};
 pub use gateway_process::{GatewayProcess, raise_descriptors};
 pub use handshake::Handshake;

@@ -1,7 +1,5 @@
 //! How a connection ends: what is said to the peer, how long its answer is awaited, and the drain's exodus.
 
-use std::net::Shutdown;
-
 use hubbub_websocket::{Decoder, Role, close_frame};
 
 use super::{
@@ -160,9 +158,8 @@ impl Shard {
         if !ending.can_read_on() {
             member.state = State::Lingering { ending };
             member.close_at = self.now + LINGER_TIME;
-            if let Some(socket) = &member.socket {
-                // Fails only when the peer is gone, which the next read will tell.
-                let _ = socket.shutdown(Shutdown::Write);
+            if let Some(socket) = &mut member.socket {
+                socket.finish();
             }
             self.arm(key);
         }

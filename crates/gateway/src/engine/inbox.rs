@@ -3,18 +3,15 @@
 //! Commands arrive in the order sent by each thread. A push wakes the shard only if it sleeps, and costs no system call
 //! when it comes from the shard's own thread, as a message of the bus does; the shard takes all that is there at once. What waits is weighed, so that who publishes can hold back.
 
-use std::{
-    net::TcpStream,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::{ConnectionId, Entrant, Found, Trip};
+use super::{ConnectionId, Entrant, Found, Transport, Trip};
 use crate::room::Room;
 
 /// Weight from which publishers hold back: enough for half a second of 10,000 messages of 1 kB a second, little
@@ -32,7 +29,7 @@ pub(super) enum Command {
     /// Hold a place for a connection whose handshake is being answered, and keep what arrives for it.
     Reserve(Box<Entrant>),
     /// The handshake was answered: here is the socket, and what the client sent with it.
-    Attach { connection: ConnectionId, socket: TcpStream, sent: Bytes },
+    Attach { connection: ConnectionId, socket: Transport, sent: Bytes },
     /// The handshake failed after all.
     Cancel(ConnectionId),
     /// Tell of this connection, if it is here.

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use hubbub_api::{Access, Origin};
 use hubbub_telemetry::{OpenSpan, SpanRef};
 use hubbub_websocket::{Decoder, Kind, Role};
-use mio::net::TcpStream;
 
-use super::{ConnectionId, Ending, Entrant, Pass, outbox::Outbox, standing::token_until};
+use super::{
+    ConnectionId, Ending, Entrant, Pass, Transport, outbox::Outbox, standing::token_until,
+};
 use crate::{bucket::Bucket, limits::Places, room::Policy, token::Bearer};
 
 /// Never, as a time of the shard's clock.
@@ -72,7 +73,7 @@ pub(super) enum Held {
 #[derive(Debug)]
 pub(super) struct Member {
     /// None until the handshake is answered.
-    pub(super) socket: Option<TcpStream>,
+    pub(super) socket: Option<Transport>,
     /// Whether the shard is told when the socket takes bytes again: from the first time on that it did not take all.
     pub(super) watches_writes: bool,
     pub(super) connection: ConnectionId,

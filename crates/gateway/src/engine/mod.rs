@@ -12,7 +12,7 @@
 use std::{
     collections::HashSet,
     fmt, io,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     num::NonZeroUsize,
     panic::resume_unwind,
     sync::{
@@ -52,6 +52,7 @@ mod reading;
 mod shard;
 mod standing;
 mod timers;
+mod transport;
 mod turn;
 mod waiting;
 mod wheel;
@@ -66,6 +67,7 @@ pub use member::Traffic;
 use shard::Shard;
 pub(crate) use standing::access;
 pub use standing::{Pass, wall_clock};
+pub use transport::Transport;
 
 /// Members of a room that share one shard before the room is spread over all. A message to a room of up to this many
 /// wakes one thread; writing to 128 sockets takes that thread a third of a millisecond.
@@ -501,15 +503,17 @@ impl Ticket {
 
     /// Takes the place: the handshake was answered on this (non-blocking) socket, and the client has `sent` this
     /// beyond its request.
-    pub fn enter(mut self, socket: TcpStream, sent: Bytes) {
+    pub fn enter(mut self, socket: impl Into<Transport>, sent: Bytes) {
         if let Some(inbox) = self.inbox.take() {
+            let socket = socket.into();
             inbox.push(Command::Attach { connection: self.connection, socket, sent });
         }
     }
 
     /// The same, but the shard may sleep on until [`Engine::wake`] is called, for all that came in together.
-    pub fn enter_soon(mut self, socket: TcpStream, sent: Bytes) {
+    pub fn enter_soon(mut self, socket: impl Into<Transport>, sent: Bytes) {
         if let Some(inbox) = self.inbox.take() {
+            let socket = socket.into();
             inbox.push_for_later(Command::Attach { connection: self.connection, socket, sent });
         }
     }

@@ -1,7 +1,8 @@
 //! What one member is still owed, while its socket takes no more.
 //!
 //! An outbox exists only then; a member whose socket takes everything has none. It holds references to buffers that
-//! all members share. What waits is written together, in one call: the price of a write is per call, not per byte.
+//! all members share; or nothing, while the end of what was encrypted waits in the [transport](super::transport). What
+//! waits is written together, in one call: the price of a write is per call, not per byte.
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -168,7 +169,16 @@ impl Outbox {
                 self.bytes += pong.len();
                 self.queue.push_front(Chunk::control(pong));
             }
-            let Some(first) = self.queue.front() else { return Ok(Flushed::Empty) };
+            let Some(first) = self.queue.front() else {
+                // What was taken may not be out yet.
+                return match socket.flush() {
+                    Ok(()) => Ok(Flushed::Empty),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        Ok(Flushed::Blocked { progress })
+                    }
+                    Err(error) => Err(error),
+                };
+            };
             let rest = &first.bytes[self.offset..];
             let together = match self.queue.get(1) {
                 Some(second) if rest.len() + second.bytes.len() <= WRITE_TOGETHER => {
@@ -245,6 +255,8 @@ mod tests {
         taken: Vec<u8>,
         space: usize,
         calls: usize,
+        /// Whether the end of what it has taken does not go out.
+        stuck: bool,
     }
 
     impl io::Write for Pipe {
@@ -260,7 +272,7 @@ mod tests {
         }
 
         fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+            if self.stuck { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         }
     }
 
@@ -327,6 +339,20 @@ mod tests {
         let mut pipe = Pipe { space: 100, ..Pipe::default() };
         outbox.flush(&mut pipe, &mut Vec::new()).unwrap();
         assert_eq!(pipe.taken, b"PONGnext");
+    }
+
+    #[test]
+    fn what_was_taken_and_is_not_out_is_waited_for() {
+        let mut outbox = Outbox::resume(joined(&["abc"]), 1, 0);
+        let mut pipe = Pipe { space: 100, stuck: true, ..Pipe::default() };
+        let blocked = Flushed::Blocked { progress: true };
+        assert_eq!(outbox.flush(&mut pipe, &mut Vec::new()).unwrap(), blocked);
+        assert_eq!((outbox.bytes(), outbox.messages(), outbox.discard()), (0, 0, 0));
+        let blocked = Flushed::Blocked { progress: false };
+        assert_eq!(outbox.flush(&mut pipe, &mut Vec::new()).unwrap(), blocked);
+        pipe.stuck = false;
+        assert_eq!(outbox.flush(&mut pipe, &mut Vec::new()).unwrap(), Flushed::Empty);
+        assert_eq!(pipe.taken, b"bc", "once");
     }
 
     #[test]

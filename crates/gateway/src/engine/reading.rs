@@ -3,10 +3,7 @@
 //! Bytes are read into a buffer that all members of the shard share, decoded in place, and handed on. Only what cannot
 //! be dealt with yet is kept for the member: the start of an unfinished message (in its decoder), and a [`Stall`].
 
-use std::{
-    io::{self, Read as _},
-    time::Instant,
-};
+use std::{io, time::Instant};
 
 use hubbub_api::RoomLimits;
 use hubbub_telemetry::OpenSpan;
@@ -17,6 +14,7 @@ use super::{
     member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, Held, NEVER, Stall, State, Untaken},
     shard::Shard,
     standing::Control,
+    transport::Taken,
     writing::millis,
 };
 use crate::{bus::PublishError, events::Throttle, room::Turn};
@@ -69,15 +67,14 @@ impl Shard {
             let limits = &self.rooms[member.room as usize].policy.declared().limits;
             let at_once = read_at_once(limits).min(self.read_buffer.len());
             match socket.read(&mut self.read_buffer[..at_once]) {
-                Ok(0) => return self.peer_finished(key),
-                Ok(read) => {
-                    let full = read == at_once;
+                Ok(Taken { bytes: 0, .. }) => return self.peer_finished(key),
+                Ok(Taken { bytes: read, drained }) => {
                     let mut buffer = std::mem::take(&mut self.read_buffer);
                     if let Some(bytes) = buffer.get_mut(..read) {
                         self.feed(key, bytes);
                     }
                     self.read_buffer = buffer;
-                    if !full && !certain {
+                    if drained && !certain {
                         return;
                     }
                 }

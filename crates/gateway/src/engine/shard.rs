@@ -16,12 +16,12 @@ use std::{
 
 use bytes::Bytes;
 use hubbub_api::Access;
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use tokio::{io::unix::AsyncFd, runtime::Runtime};
 
 use super::{
-    ConnectionId, Ending, Entrant, Found, Shared, Trip,
+    ConnectionId, Ending, Entrant, Found, Shared, Transport, Trip,
     inbox::{Command, Inbox},
     member::{Member, NO_PLACE, State},
     turn::{RoomTurn, take_off},
@@ -317,17 +317,17 @@ impl Shard {
         self.reserved.insert(connection, key);
     }
 
-    fn attach(&mut self, connection: ConnectionId, socket: std::net::TcpStream, sent: &[u8]) {
+    fn attach(&mut self, connection: ConnectionId, mut socket: Transport, sent: &[u8]) {
         let Some(key) = self.reserved.remove(&connection) else { return };
-        let mut socket = TcpStream::from_std(socket);
         // Of a new socket everybody knows that it takes bytes: to be told so would cost a round for each member.
         let token = Token(key as usize);
         let registry = self.poll.get_ref().registry();
-        let registered = registry.register(&mut socket, token, Interest::READABLE);
+        let registered = registry.register(socket.socket(), token, Interest::READABLE);
         if let Err(error) = registered {
             self.remove(key, Ending::SocketFailed(error.kind()));
             return;
         }
+        let reads_ahead = socket.reads_ahead();
         let member = &mut self.members[key as usize];
         member.socket = Some(socket);
         member.entered = self.now;
@@ -350,6 +350,9 @@ impl Shard {
             shard.on_writable(key);
             if !sent.is_empty() {
                 shard.feed_owned(key, sent.to_vec());
+            }
+            if reads_ahead {
+                shard.on_readable(key, true);
             }
         });
         self.arm(key);
@@ -445,7 +448,12 @@ impl Shard {
     /// Forgets a member and closes its socket.
     pub(super) fn remove(&mut self, key: u32, ending: Ending) {
         self.leave_room(key);
-        let member = self.members.remove(key as usize);
+        let mut member = self.members.remove(key as usize);
+        if member.outbox.is_none()
+            && let Some(socket) = &mut member.socket
+        {
+            socket.say_farewell();
+        }
         if member.socket.is_none() {
             self.reserved.remove(&member.connection);
         }

@@ -29,7 +29,7 @@ impl Shard {
         {
             let registry = self.poll.get_ref().registry();
             let both = Interest::READABLE | Interest::WRITABLE;
-            match registry.reregister(socket, Token(key as usize), both) {
+            match registry.reregister(socket.socket(), Token(key as usize), both) {
                 Ok(()) => member.watches_writes = true,
                 // Then its time to write runs out.
                 Err(error) => self.shared.events.poll_failed(&error),

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Ending, Trip,
+    Ending, Transport, Trip,
     member::{Member, State},
     outbox::{Chunk, Flushed, Outbox},
     shard::{LocalRoom, Pending, Shard},
@@ -314,7 +314,12 @@ fn put(member: &mut Member, chunk: &Chunk, write_by: u64) -> io::Result<bool> {
         },
     };
     if written == chunk.bytes().len() {
-        return Ok(true);
+        if !member.socket.as_ref().is_some_and(Transport::holds_back) {
+            return Ok(true);
+        }
+        // Nothing more of it has to be kept, but somebody has to come back for what the socket did not take.
+        member.outbox = Some(Box::new(Outbox::new(write_by)));
+        return Ok(false);
     }
     member.outbox = Some(Box::new(Outbox::resume(chunk.clone(), written, write_by)));
     Ok(false)

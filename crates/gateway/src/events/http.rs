@@ -46,6 +46,8 @@ pub struct Traced {
     pub traces: Traces,
     /// Whether the trace of a client's `traceparent` goes on here; otherwise it is linked to.
     pub trust: bool,
+    /// Whether handshakes come by TLS.
+    pub tls: bool,
 }
 
 /// See the module.
@@ -150,7 +152,7 @@ impl HttpEvents {
         peer: SocketAddr,
     ) -> Handshake {
         let span = if self.traced.traces.is_on() {
-            handshake_span(self.traced.trust, route, parts, peer)
+            handshake_span(&self.traced, route, parts, peer)
         } else {
             OpenSpan::none()
         };
@@ -230,7 +232,12 @@ impl Handshake {
     }
 }
 
-fn handshake_span(trust: bool, route: Option<&str>, parts: &Parts, peer: SocketAddr) -> OpenSpan {
+fn handshake_span(
+    traced_as: &Traced,
+    route: Option<&str>,
+    parts: &Parts,
+    peer: SocketAddr,
+) -> OpenSpan {
     let name = match route {
         Some("/ws") => span::HANDSHAKE_DEFAULT,
         Some(_) => span::HANDSHAKE,
@@ -238,7 +245,7 @@ fn handshake_span(trust: bool, route: Option<&str>, parts: &Parts, peer: SocketA
     };
     let span = OpenSpan::begin(name, Kind::Server);
     match stranger(&parts.headers) {
-        Some(remote) if trust => span.continue_remote(remote),
+        Some(remote) if traced_as.trust => span.continue_remote(remote),
         // The trace is a stranger's, and so is the decision to keep it.
         Some(remote) => span.link_remote(remote),
         None => {}
@@ -248,7 +255,7 @@ fn handshake_span(trust: bool, route: Option<&str>, parts: &Parts, peer: SocketA
         span.set(attribute::ROUTE, route.to_owned());
     }
     span.set(attribute::PATH, traced(parts.uri.path()));
-    span.set(attribute::SCHEME, "http");
+    span.set(attribute::SCHEME, if traced_as.tls { "https" } else { "http" });
     span.set(attribute::PROTOCOL, "http");
     span.set(attribute::PEER, peer.ip().to_string());
     span.set(attribute::PEER_PORT, i64::from(peer.port()));

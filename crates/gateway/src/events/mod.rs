@@ -8,6 +8,7 @@ pub mod memory;
 pub mod policy;
 pub mod rooms;
 mod throttles;
+pub mod tls;
 mod traces;
 
 pub use drain::DrainEvents;
@@ -17,3 +18,4 @@ pub use http::{HttpEvents, Traced};
 pub use memory::MemoryEvents;
 pub use rooms::RoomMetrics;
 pub(crate) use throttles::Throttle;
+pub use tls::TlsEvents;

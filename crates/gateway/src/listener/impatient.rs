@@ -15,14 +15,15 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
+
+use super::wire::Wire;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Impatient {
-    socket: TcpStream,
+    socket: Wire,
     /// What was read already.
     read: Bytes,
     patience: Duration,
@@ -31,11 +32,11 @@ pub(super) struct Impatient {
 }
 
 impl Impatient {
-    pub(super) fn new(socket: TcpStream, read: Bytes, patience: Duration) -> Self {
+    pub(super) fn new(socket: Wire, read: Bytes, patience: Duration) -> Self {
         Self { socket, read, patience, stuck: None }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> Wire {
         self.socket
     }
 
@@ -93,7 +94,9 @@ impl AsyncWrite for Impatient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        // What TLS has taken may wait here.
+        let flushed = Pin::new(&mut self.socket).poll_flush(context);
+        self.watch(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -104,7 +104,7 @@ impl Known {
             Ok((ticket, answer)) => {
                 // The buffer of a new socket takes it whole; from one that is broken the ticket takes its place back.
                 if fresh.socket.write(&answer).is_ok_and(|written| written == answer.len()) {
-                    ticket.enter_soon(fresh.socket.into(), read.slice(head_bytes..));
+                    ticket.enter_soon(fresh.socket, read.slice(head_bytes..));
                 }
                 None
             }
