@@ -12,7 +12,9 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export HUBBUB_GATEWAY ?= $(TARGET)/debug/hubbub-gateway
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
-# What `make run`, `make bench` and `make microbench` add to the command line, as in: make run ARGS='--nats nats://127.0.0.1:4222'
+# How long the soak is.
+MINUTES ?= 60
+# What `make run`, `make bench`, `make microbench` and `make soak` add to the command line, as in: make run ARGS='--nats nats://127.0.0.1:4222'
 ARGS ?=
 
 ##@ Use
@@ -65,7 +67,7 @@ cluster-run: ## A cluster of two real nodes with the product and Jaeger in it, a
 ##@ Test
 
 .PHONY: test
-test: prerequisites check deny unit integration conformance-core browser chart e2e fuzz ## All that CI runs: every check and every test
+test: prerequisites check deny unit integration soak-short conformance-core browser chart e2e fuzz ## All that CI runs: every check and every test
 	@echo "all checks and tests have passed"
 
 .PHONY: check
@@ -98,6 +100,14 @@ unit: ## Unit tests, the examples in the documentation, and the micro-benchmarks
 integration: ## Integration tests: real clients, a real nats-server, a real Kubernetes control plane, a bad network
 	@$(STEP) "control plane" scripts/control-plane
 	@$(STEP) "integration tests" scripts/integration-tests
+
+.PHONY: soak
+soak: ## All that can happen to two gateways, again and again, and whether they keep anything of it: MINUTES (60)
+	@$(STEP) "soak, $(MINUTES) minutes" bench/soak --minutes $(MINUTES) $(ARGS)
+
+.PHONY: soak-short
+soak-short: build ## The same for five minutes, with the binaries of the development profile
+	@$(STEP) "soak, 5 minutes" bench/soak --minutes 5 --profile dev --no-build
 
 .PHONY: browser
 browser: build ## The room's page in a real Chromium

@@ -1,5 +1,6 @@
 """The page of results: medians, ratios, bars, and how the cost grows."""
 
+import soak_page
 from bars import bars, goals
 from chart import chart
 from figures import (
@@ -8,6 +9,9 @@ from figures import (
 )
 from peers import SERVERS
 from scenarios import SCENARIOS
+from servers import ROOT
+
+RESULTS, DOCUMENT = ROOT / "bench/results.json", ROOT / "docs/benchmarks.md"
 
 # === tables: which figures of which scenarios stand side by side ===
 
@@ -69,7 +73,7 @@ HEAD = """\
 # Benchmarks
 
 What a delivery, a member, a connect and a ping cost, beside the servers one would otherwise write, on one machine over
-loopback. Written by `make bench` from `bench/results.json`; every figure is the median of {repeats} runs, and the runs of the servers take turns.
+loopback. Written by `make bench` from `bench/results.json`, the soak of `bench/soak.json` with it; every figure is the median of {repeats} runs, and the runs of the servers take turns.
 Absolute figures belong to this machine on this day: **compare the columns of one table**.
 
 - **bare write loop**: no server at all but one `write` of the ready frame to each socket (`hubbub-floor`): the limit. With
@@ -198,14 +202,25 @@ def growth_section(results):
     return []
 
 
-def write_document(results):
+def write_document(results, soak=None):
+    """The page's text, from what was measured and from the last soak."""
     repeats = sorted({len(runs) for of in results["scenarios"].values() for runs in of.values() if runs})
     machine = {**results["machine"], "versions": "; ".join(results["machine"]["versions"])}
     head = HEAD.format(**machine, repeats=" or ".join(map(str, repeats)) or "no")
     seen = Results(results)
     lines = [head, *bars_table("## What is owed, and whether it holds", bars(seen)), ""]
     lines += [*bars_table("## How far it is to the goals", goals(seen)), ""]
-    lines += [*growth_section(seen), "## All figures", "", "In parentheses: over the gorilla hub, or over one gateway.", ""]
+    lines += [*growth_section(seen), *(soak_page.section(soak) if soak else [])]
+    lines += ["## All figures", "", "In parentheses: over the gorilla hub, or over one gateway.", ""]
     for scenario in SCENARIOS.values():
         lines += scenario_section(seen, scenario)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def write_page(results, path):
+    """Writes the page, and beside it the picture if all that it shows was measured."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(write_document(results, soak_page.read()))
+    picture = growth_chart(results)
+    if picture:
+        (path.parent / GROWTH_NAME).write_text(picture)

@@ -24,12 +24,14 @@ START_LIMIT_S = 30
 ROOM = """\
 apiVersion: hubbub.dev/v1alpha1
 kind: ChatRoom
-metadata: {{name: room-{number}, namespace: bench}}
+metadata: {{name: {name}, namespace: bench}}
 spec:
   allowedOrigins: ["{origin}"]
-  limits: {{maxConnections: 50000, maxMessageBytes: 512, sendQueue: 256, messagesPerSecond: 100000, burst: 100000}}
+  limits: {{maxConnections: 50000, maxMessageBytes: 512, sendQueue: 256, messagesPerSecond: {per_second}, burst: {burst}}}
   heartbeat: {{pongWait: {pong_wait}s, pingPeriod: {ping_period}s, writeWait: 10s}}
 """
+# Messages a second of one member that no load here comes near.
+NO_LIMIT = 100000
 
 
 OTLP = re.compile(r'"endpoint": ?"(127\.0\.0\.1:\d+)"')
@@ -190,20 +192,31 @@ class Ours(Server):
         self.admins = []
         self.scratch = tempfile.TemporaryDirectory(prefix="hubbub-bench-")
         rooms = Path(self.scratch.name) / "rooms.yaml"
-        ping_period = max(1, scenario.pong_wait * 9 // 10)
-        rooms.write_text("---\n".join(
-            ROOM.format(number=number, origin=ORIGIN, pong_wait=scenario.pong_wait, ping_period=ping_period)
-            for number in range(1, scenario.rooms + 1)
-        ))
-        bus, traces = self.start_bus(), self.start_collector()
+        rooms.write_text("---\n".join(self.declare(scenario)))
+        self.flags, self.variables = ["--rooms", rooms, *self.start_bus()], self.start_collector()
         for number in range(self.gateways):
-            process = self.begin(
-                self.binaries / "hubbub-gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-                "--rooms", rooms, "--gateway-id", f"bench-{number}", *bus,
-                variables=traces,
-            )
-            self.ports.append(process.await_line(public_port))
-            self.admins.append(process.await_line(lambda line: LISTEN.search(line) and ADMIN.search(line)).group(1))
+            _, listen, admin = self.start_gateway(f"bench-{number}")
+            self.ports.append(listen)
+            self.admins.append(admin)
+
+    def declare(self, scenario):
+        """The rooms, each a document of YAML."""
+        ping_period = max(1, scenario.pong_wait * 9 // 10)
+
+        def room(name, per_second=NO_LIMIT, burst=NO_LIMIT):
+            return ROOM.format(name=name, origin=ORIGIN, per_second=per_second, burst=burst,
+                               pong_wait=scenario.pong_wait, ping_period=ping_period)
+
+        yield from (room(f"room-{number}") for number in range(1, scenario.rooms + 1))
+
+    def start_gateway(self, name, *flags):
+        """One more gateway of that id: its process, its public port and its admin port."""
+        process = self.begin(
+            self.binaries / "hubbub-gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+            "--gateway-id", name, *self.flags, *flags, variables=self.variables,
+        )
+        listen = process.await_line(public_port)
+        return process, listen, int(process.await_line(lambda line: LISTEN.search(line) and ADMIN.search(line)).group(1))
 
     def ended(self):
         """Connections that the gateway ended, by the labels of its own metric: a member that never reads cannot see
@@ -264,9 +277,12 @@ class OursOverNats(Ours):
         script("nats-server")
 
     def start_bus(self):
-        self.nats = Process([script("nats-server"), "--addr", "127.0.0.1", "--port", "-1"])
-        client = self.nats.await_line(lambda line: "client connections on" in line and port(line))
-        return ["--nats", f"nats://127.0.0.1:{client}"]
+        return ["--nats", f"nats://127.0.0.1:{self.start_nats()}"]
+
+    def start_nats(self, number=-1):
+        """Starts it on that port, or on a free one, and gives the port."""
+        self.nats = Process([script("nats-server"), "--addr", "127.0.0.1", "--port", number])
+        return self.nats.await_line(lambda line: "client connections on" in line and port(line))
 
     def stop(self):
         super().stop()
