@@ -15,7 +15,7 @@ use crate::protocol::Protocol;
 #[derive(Clone, Debug, Parser)]
 #[command(version, max_term_width = 100, args_override_self = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Room address, such as ws://127.0.0.1:8080/rooms/demo/lobby. With several rooms it holds
+    /// Room address, such as ws://127.0.0.1:8080/rooms/demo/lobby; wss:// for TLS. With several rooms it holds
     /// {room}, which becomes 1, 2, 3 and so on. With several addresses (gateways of one deployment) the
     /// members of each room take turns over them.
     #[arg(required = true, value_name = "URL")]
@@ -92,6 +92,14 @@ pub struct Cli {
     /// Value of the Origin header; without it none is sent, as by a program that is no browser.
     #[arg(long)]
     pub origin: Option<String>,
+
+    /// PEM certificates of the authorities that servers at wss:// are trusted by, instead of the system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Trust whatever certificate a server at wss:// shows.
+    #[arg(long)]
+    pub tls_insecure: bool,
 
     /// Local addresses to connect from, taken in turn. One address has about 28,000 ports for one
     /// server; loopback has 127.0.0.1, 127.0.0.2 and so on without further ado.

@@ -27,8 +27,10 @@ pub mod reconnect;
 mod report;
 mod run;
 mod schedule;
+mod stream;
 mod tally;
 mod timeline;
+mod tls;
 pub mod verify;
 mod worker;
 
@@ -45,3 +47,4 @@ pub use report::{Asked, Connecting, Load, MemoryUse, Report, Times, Verification
 pub use run::{RunError, run};
 pub use schedule::Schedule;
 pub use timeline::Slice;
+pub use tls::TrustError;

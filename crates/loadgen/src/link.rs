@@ -1,7 +1,7 @@
-//! One connection: a non-blocking socket, how far its handshake is, and what it could not yet send.
+//! One connection: a non-blocking stream, how far its handshake is, and what it could not yet send.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind},
     net::SocketAddr,
 };
 
@@ -10,7 +10,10 @@ use hubbub_websocket::{Decoder, Opcode, Role, handshake::client, write_frame};
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
-use crate::protocol::Speech;
+use crate::{
+    protocol::Speech,
+    stream::{Secure, Stream},
+};
 
 /// How far a connection is.
 #[derive(Debug)]
@@ -38,12 +41,14 @@ pub(crate) enum Input {
     Nothing,
     /// The end, clean or not.
     End,
+    /// It failed, in a way that should be told.
+    Failed(String),
 }
 
 /// A connection of one member.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) phase: Phase,
     pub(crate) decoder: Decoder,
     /// What is spoken inside the frames, if a frame is not a message.
@@ -62,6 +67,7 @@ impl Link {
     pub(crate) fn connect(
         address: SocketAddr,
         source: Option<SocketAddr>,
+        secure: Option<&Secure>,
         key: client::Key,
         speech: Option<Speech>,
         now: u64,
@@ -80,7 +86,7 @@ impl Link {
             Err(error) => return Err(error),
         }
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
+            stream: Stream::new(TcpStream::from_std(socket.into()), secure)?,
             phase: Phase::Connecting,
             decoder: Decoder::new(Role::Client),
             speech,
@@ -93,10 +99,10 @@ impl Link {
 
     /// Whether TCP is connected; the error if it failed.
     pub(crate) fn connected(&self) -> io::Result<bool> {
-        if let Some(error) = self.stream.take_error()? {
+        if let Some(error) = self.stream.socket().take_error()? {
             return Err(error);
         }
-        match self.stream.peer_addr() {
+        match self.stream.socket().peer_addr() {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
@@ -131,7 +137,10 @@ impl Link {
     /// Sends what waits, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.out.is_empty() {
-            return Ok(());
+            return match self.stream.flush() {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+                _ => Ok(()),
+            };
         }
         let out = std::mem::take(&mut self.out);
         let written = self.write(&out)?;
@@ -155,15 +164,18 @@ impl Link {
         Ok(written)
     }
 
-    /// Reads once. A read that does not fill the buffer has emptied the socket (epoll(7)), which
-    /// saves the second call that would only say so.
+    /// Reads once.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Input {
         loop {
             return match self.stream.read(buffer) {
-                Ok(0) => Input::End,
-                Ok(count) => Input::Bytes { count, drained: count < buffer.len() },
+                Ok((0, _)) => Input::End,
+                Ok((count, drained)) => Input::Bytes { count, drained },
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // The certificate is not trusted, or what came is no TLS.
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    Input::Failed(format!("TLS with the server failed: {error}"))
+                }
                 Err(_) => Input::End,
             };
         }

@@ -9,9 +9,15 @@ use std::{
 };
 
 use hubbub_telemetry::Traces;
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 
-use crate::{cli::Cli, protocol::Protocol};
+use crate::{
+    cli::Cli,
+    protocol::Protocol,
+    stream::Secure,
+    tls::{self, TrustError},
+};
 
 /// The channels of rooms that have no name of their own.
 const CHANNEL: &str = "room-{room}";
@@ -20,14 +26,12 @@ const CHANNEL: &str = "room-{room}";
 #[derive(Debug, Error)]
 pub enum PlanError {
     /// The address is not one of a room.
-    #[error("`{0}` is not a room's address: ws://host:port/path is wanted")]
+    #[error("`{0}` is not a room's address: ws://host:port/path is wanted, or wss:// for TLS")]
     Url(String),
 
-    /// Only plain connections are made.
-    #[error(
-        "`{0}` asks for TLS: measure behind it, with ws:// (the cost of TLS is not the room's)"
-    )]
-    Tls(String),
+    /// No server could be trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 
     /// The host has no address.
     #[error("the host of `{url}` cannot be resolved: {source}")]
@@ -101,17 +105,22 @@ pub struct Target {
     /// Where it is.
     pub address: SocketAddr,
 
+    /// How to speak TLS with it, if it is reached so.
+    pub(crate) secure: Option<Secure>,
+
     /// The path with `{room}` for the room's number.
     path: String,
 }
 
 impl Target {
-    fn parse(url: &str) -> Result<Self, PlanError> {
-        if url.starts_with("wss://") {
-            return Err(PlanError::Tls(url.to_owned()));
-        }
+    fn parse(url: &str, cli: &Cli) -> Result<Self, PlanError> {
         let invalid = || PlanError::Url(url.to_owned());
-        let rest = url.strip_prefix("ws://").ok_or_else(invalid)?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
+        let (encrypted, usual_port) = match scheme {
+            "ws" => (false, 80),
+            "wss" => (true, 443),
+            _ => return Err(invalid()),
+        };
         let (authority, path) = rest.split_once('/').ok_or_else(invalid)?;
         let printable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if authority.is_empty() || authority.contains('@') || !printable(rest) || path.contains('#')
@@ -120,11 +129,20 @@ impl Target {
         }
         let has_port =
             authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let with_port =
+            if has_port { authority.to_owned() } else { format!("{authority}:{usual_port}") };
         let resolve = |source| PlanError::Resolve { url: url.to_owned(), source };
         let address = with_port.to_socket_addrs().map_err(resolve)?.next();
         let address = address.ok_or_else(|| resolve(std::io::Error::other("it has no address")))?;
-        Ok(Self { authority: authority.to_owned(), address, path: format!("/{path}") })
+        let secure = if encrypted {
+            let host = with_port.rsplit_once(':').map_or(authority, |(host, _)| host);
+            let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(name).map_err(|_| invalid())?;
+            Some(Secure { config: tls::client(cli.tls_ca.as_deref(), cli.tls_insecure)?, name })
+        } else {
+            None
+        };
+        Ok(Self { authority: authority.to_owned(), address, secure, path: format!("/{path}") })
     }
 
     /// The path of room `room` (from 0, which is written 1).
@@ -203,7 +221,11 @@ impl Plan {
             return Err(PlanError::TooMany);
         }
         Ok(Self {
-            targets: cli.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?,
+            targets: cli
+                .urls
+                .iter()
+                .map(|url| Target::parse(url, cli))
+                .collect::<Result<_, _>>()?,
             protocol: cli.protocol,
             channel: cli.channel.clone().unwrap_or_else(|| CHANNEL.to_owned()),
             token: cli.token.clone(),
@@ -366,7 +388,8 @@ mod tests {
     fn what_cannot_work_is_refused_with_a_remedy() {
         let refusal = |arguments: &[&str]| plan(arguments).unwrap_err().to_string();
         assert!(refusal(&["ws://h/r", "-r2"]).contains("need {room} in the address"));
-        assert!(refusal(&["wss://127.0.0.1/r"]).contains("asks for TLS"));
+        let no_file = refusal(&["wss://127.0.0.1/r", "--tls-ca=/nonexistent/ca.pem"]);
+        assert!(no_file.contains("--tls-ca: /nonexistent/ca.pem cannot be used"), "{no_file}");
         assert!(
             refusal(&["ws://127.0.0.1:1/r", "-m2", "-p2", "--slow=1"]).contains("raise --members")
         );

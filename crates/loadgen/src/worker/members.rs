@@ -88,17 +88,19 @@ impl Worker<'_> {
     /// Begins a connection.
     pub(super) fn connect(&mut self, local: usize) {
         let member = &mut self.members[local];
-        let address = self.plan.target(member.index, member.connections).address;
+        let target = self.plan.target(member.index, member.connections);
+        let (address, secure) = (target.address, target.secure.as_ref());
         let source = self.plan.source(member.index + member.connections);
         member.connections += 1;
         self.in_flight += 1;
         let key = Key::from_nonce(self.random.nonce());
         let speech = self.plan.protocol.speech();
-        let link = Link::connect(address, source, key, speech, self.now).and_then(|mut link| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut link.stream, Token(local), interest)?;
-            Ok(link)
-        });
+        let link =
+            Link::connect(address, source, secure, key, speech, self.now).and_then(|mut link| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(link.stream.source(), Token(local), interest)?;
+                Ok(link)
+            });
         match link {
             Ok(link) => member.link = Some(link),
             Err(error) => self.connect_failed(local, &error.to_string(), Cause::Unreachable),
@@ -167,6 +169,10 @@ impl Worker<'_> {
                 }
                 Input::Nothing => break,
                 Input::End => self.ended(local),
+                Input::Failed(reason) if !matches!(link.phase, Phase::Open | Phase::Leaving) => {
+                    self.connect_failed(local, &reason, Cause::Unreachable);
+                }
+                Input::Failed(_) => self.ended(local),
             }
         }
         self.buffer = buffer;
