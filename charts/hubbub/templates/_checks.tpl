@@ -6,12 +6,12 @@
 {{- printf "\n\nnats.url: there is no port %s: name one from 1 to 65535, or none for 4222." $port | fail -}}
 {{- end -}}
 {{- end -}}
-{{- range $field := list "gatewayCredentialsSecret" "operatorCredentialsSecret" "caSecret" -}}
+{{- range $field := list "gatewayCredentialsSecret" "operatorCredentialsSecret" "caSecret" "gatewayClientCertificateSecret" "operatorClientCertificateSecret" -}}
 {{- if (get $.Values.nats $field | default dict).name -}}
 {{- if include "hubbub.nats.own" $ -}}
 {{- printf "\n\nnats.%s is for a NATS of your own, and the chart's has neither users nor certificates: name yours in nats.url, or leave the secret out." $field | fail -}}
 {{- end -}}
-{{- if and (contains "@" $.Values.nats.url) (ne $field "caSecret") -}}
+{{- if and (contains "@" $.Values.nats.url) (hasSuffix "CredentialsSecret" $field) -}}
 {{- printf "\n\nnats.url holds a login, and nats.%s another: leave one of them out." $field | fail -}}
 {{- end -}}
 {{- end -}}

@@ -106,6 +106,14 @@ nats://{{ include "hubbub.nats.fullname" . }}.{{ .Release.Namespace }}.svc:4222
 {{- $own.port | default $default.port | default 80 -}}
 {{- end }}
 
+{{/* The secret with the certificate that this pool's gateways show; nothing where members come in without TLS. */}}
+{{- define "hubbub.pool.tls" -}}
+{{- $pools := .context.Values.pools -}}
+{{- $own := get $pools .pool | default dict -}}
+{{- $tls := ternary $own.tls $pools.default.tls (and (hasKey $own "tls") (not (kindIs "invalid" $own.tls))) -}}
+{{- ($tls | default dict).secretName -}}
+{{- end }}
+
 {{/* What the restricted level of Pod Security asks of a pod, and of a container. */}}
 {{- define "hubbub.podSecurity" -}}
 runAsNonRoot: true
@@ -199,6 +207,9 @@ nats:
   {{- end }}
   {{- if .Values.nats.separateInboxes }}
   inbox: _INBOX_hubbub_gateway
+  {{- end }}
+  {{- if .Values.nats.gatewayClientCertificateSecret.name }}
+  clientCertificateSecret: {{ toJson .Values.nats.gatewayClientCertificateSecret }}
   {{- end }}
   {{- if .Values.nats.caSecret.name }}
   caSecret: {{ toJson .Values.nats.caSecret }}

@@ -83,6 +83,8 @@ pub struct GatewayNats {
     pub ca_secret: Option<SecretKey>,
     /// What stands before the names of gateways' inboxes.
     pub inbox: Option<String>,
+    /// A secret of the type `kubernetes.io/tls` with a certificate to show.
+    pub client_certificate_secret: Option<TlsSecret>,
 }
 
 /// One key of a secret in the release's namespace.
@@ -93,6 +95,30 @@ pub struct SecretKey {
     pub name: String,
     /// The key in it.
     pub key: String,
+}
+
+/// A secret in the release's namespace with the keys `tls.crt` and `tls.key`, as those of the type `kubernetes.io/tls` have.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TlsSecret {
+    /// The secret's name.
+    pub name: String,
+}
+
+/// How members come in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct TlsSettings {
+    /// The secret of the type `kubernetes.io/tls` with the certificate that gateways show; empty for plain sockets.
+    pub secret_name: String,
+}
+
+impl TlsSettings {
+    /// Whether members come in by TLS.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.secret_name.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -108,6 +134,7 @@ struct PoolFile {
     drain: Option<Drain>,
     limits: Option<DoorLimits>,
     service: Option<ServiceSettings>,
+    tls: Option<TlsSettings>,
     network_policy: Option<NetworkPolicySettings>,
     pod_labels: Option<BTreeMap<String, String>>,
     pod_annotations: Option<BTreeMap<String, String>>,
@@ -230,6 +257,8 @@ pub struct PoolSettings {
     pub limits: DoorLimits,
     /// The Service.
     pub service: ServiceSettings,
+    /// Whether members come in by TLS.
+    pub tls: TlsSettings,
     /// The NetworkPolicy.
     pub network_policy: NetworkPolicySettings,
     /// Further labels of pods.
@@ -324,6 +353,7 @@ fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, 
         drain: pool.drain.or(base.drain).unwrap_or_default(),
         limits: pool.limits.or(base.limits).unwrap_or_default(),
         service: pool.service.or(base.service).unwrap_or_default(),
+        tls: pool.tls.or(base.tls).unwrap_or_default(),
         network_policy: pool.network_policy.or(base.network_policy).unwrap_or_default(),
         pod_labels: pool.pod_labels.or(base.pod_labels).unwrap_or_default(),
         pod_annotations: pool.pod_annotations.or(base.pod_annotations).unwrap_or_default(),
@@ -343,6 +373,7 @@ fn resolve(name: &str, pool: PoolFile, base: &PoolFile) -> Result<PoolSettings, 
     check::label_keys(&field("podAnnotations"), &settings.pod_annotations)?;
     check::label_keys(&field("service.annotations"), &settings.service.annotations)?;
     settings.limits.check(&field("limits"))?;
+    check::secret_name(&field("tls.secretName"), &settings.tls.secret_name)?;
     check::extra(name, &settings.extra_args, &settings.extra_env)?;
     if settings.image.contains(char::is_whitespace) {
         let fault =

@@ -6,11 +6,12 @@
 mod support;
 
 use hubbub_api::names::BUCKET;
+use hubbub_operator::{operator::Config, settings::Settings};
 use hubbub_testkit::{Controllers, Member, http};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
-use support::{Place, World, until};
+use support::{Place, World, run, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_is_there_while_a_room_names_it_and_default_always() {
@@ -149,6 +150,39 @@ async fn new_gateways_that_do_not_come_up_are_told_of() {
         deployments.patch_status("hubbub-default", &parameters, &patch).await.unwrap();
         until("it is told", async || metric(operator.admin, stuck).await == expected).await;
     }
+    operator.stop().await;
+}
+
+/// The Service of a pool that is there becomes that of one that speaks TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_is_given_its_certificates() {
+    let world = Place::open(Controllers::Off).await;
+    let operator = world.operator().await;
+    until("default is there", async || world.objects("default").await.len() == 5).await;
+    let is = async |object: &str, path: &str| {
+        let output = format!("--output=jsonpath={path}");
+        world.kubectl().run(&["get", object, "hubbub-default", "-n", &world.home, &output]).await
+    };
+    let ports = "{range .spec.ports[*]}{.name} {.port} {.appProtocol};{end}";
+    assert_eq!(is("service", ports).await, "http 80 kubernetes.io/ws;");
+    operator.stop().await;
+
+    let settings = format!(
+        "nats: {{url: '{}', clientCertificateSecret: {{name: gateway-nats}}}}\n\
+         pools: {{default: {{min: 1, image: 'hubbub-gateway:test', tls: {{secretName: chat-tls}}}}}}",
+        world.nats.url()
+    );
+    let settings = Settings::parse(&settings).unwrap();
+    let operator = run(Config { settings, ..world.config(world.client.clone()) }).await;
+    until("its Service speaks TLS", async || {
+        is("service", ports).await == "https 80 kubernetes.io/wss;"
+    })
+    .await;
+    let volumes = "{.spec.template.spec.volumes[*].secret.secretName}";
+    until("its pods have the secrets", async || {
+        is("deployment", volumes).await == "gateway-nats chat-tls"
+    })
+    .await;
     operator.stop().await;
 }
 

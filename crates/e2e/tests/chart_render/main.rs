@@ -6,6 +6,7 @@
 mod notes;
 mod refusals;
 mod removal;
+mod tls;
 mod upgrades;
 
 use std::{
@@ -130,6 +131,8 @@ fn cases() -> BTreeMap<&'static str, Value> {
                 "operatorCredentialsSecret": {"name": "nats", "key": "operator.creds"},
                 "caSecret": {"name": "nats-ca", "key": "ca.crt"},
                 "separateInboxes": true,
+                "gatewayClientCertificateSecret": {"name": "gateway-nats"},
+                "operatorClientCertificateSecret": {"name": "operator-nats"},
             }}),
         ),
         (
@@ -142,6 +145,14 @@ fn cases() -> BTreeMap<&'static str, Value> {
                     "plain": {"min": 1},
                     "walled": {"networkPolicy": {"adminFrom": [{"namespaceSelector": {}}]}},
                 },
+            }),
+        ),
+        (
+            "TLS",
+            json!({
+                "pools": {"default": {"tls": {"secretName": "chat-tls"}}, "inner": {"tls": {"secretName": ""}}, "vip": {"min": 1}},
+                "ingress": {"enabled": true, "hosts": ["chat.example.com"]},
+                "httpRoute": {"enabled": true, "parentRefs": [{"name": "public"}], "pool": "inner"},
             }),
         ),
         (

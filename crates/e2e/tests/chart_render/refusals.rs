@@ -43,6 +43,22 @@ fn what_is_wrong_is_refused_with_its_place() {
             "nats.caSecret is for a NATS of your own",
         ),
         (
+            json!({"nats": {"gatewayClientCertificateSecret": {"name": "gateway-nats"}}}),
+            "nats.gatewayClientCertificateSecret is for a NATS of your own",
+        ),
+        (
+            json!({"nats": {"operatorClientCertificateSecret": {"name": "a", "key": "b"}}}),
+            "additional properties 'key' not allowed",
+        ),
+        (
+            json!({"pools": {"vip": {"tls": {"secretName": "Chat_TLS"}}}}),
+            "/pools/vip/tls/secretName",
+        ),
+        (
+            json!({"pools": {"vip": {"tls": {"secret": "chat"}}}}),
+            "additional properties 'secret' not allowed",
+        ),
+        (
             json!({"nats": {
                 "url": "nats://user:password@nats",
                 "operatorCredentialsSecret": {"name": "nats", "key": "operator.creds"},

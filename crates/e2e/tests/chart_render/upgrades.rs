@@ -70,6 +70,7 @@ fn a_value_restarts_what_reads_it_and_nothing_else() {
         (json!({"monitoring": {"podMonitor": {"enabled": true}}}), vec![]),
         (json!({"pools": {"default": {"podAnnotations": {"a": "b"}}}}), vec![operator]),
         (json!({"pools": {"default": {"min": 3}}}), vec![operator]),
+        (json!({"pools": {"default": {"tls": {"secretName": "chat-tls"}}}}), vec![operator]),
         (json!({"nats": {"server": {"podAnnotations": {"a": "b"}}}}), vec![nats]),
         (json!({"nats": {"server": {"replicas": 3}}}), vec![operator, nats]),
     ] {

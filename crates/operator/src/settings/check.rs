@@ -6,7 +6,7 @@ use hubbub_api::{is_dns_label, nearest};
 use hubbub_nats::{NatsOptions, NatsOptionsError};
 use k8s_openapi::api::core::v1::EnvVar;
 
-use super::{Amount, GatewayNats, Resources, SettingsError, quantity, wrong};
+use super::{Amount, GatewayNats, Resources, SettingsError, TlsSecret, quantity, wrong};
 
 /// What any container may use; beside them there are huge pages, and devices with a domain in their name.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -20,6 +20,13 @@ pub(super) fn nats(nats: &GatewayNats) -> Result<(), SettingsError> {
         let fault = "the URL holds a login, and nats.credentialsSecret is another: give one";
         return Err(wrong("nats.url", fault));
     }
+    if let Some(TlsSecret { name }) = &nats.client_certificate_secret {
+        secret_name("nats.clientCertificateSecret.name", name)?;
+        if name.is_empty() {
+            let fault = "is empty: name a secret of the type kubernetes.io/tls, or leave it out";
+            return Err(wrong("nats.clientCertificateSecret.name", fault));
+        }
+    }
     let options =
         NatsOptions { inbox: nats.inbox.clone(), ..NatsOptions::new(&nats.url, "gateway") };
     match options.prepare() {
@@ -27,6 +34,17 @@ pub(super) fn nats(nats: &GatewayNats) -> Result<(), SettingsError> {
         Err(error @ NatsOptionsError::Inbox { .. }) => Err(wrong("nats.inbox", &error.to_string())),
         Err(error) => Err(wrong("nats.url", &error.to_string())),
     }
+}
+
+/// A secret's name is one that the API server takes, which would otherwise refuse the Deployment each time anew.
+pub(super) fn secret_name(field: &str, name: &str) -> Result<(), SettingsError> {
+    if name.is_empty() || (name.len() <= MAX_DOMAIN && name.split('.').all(is_dns_label)) {
+        return Ok(());
+    }
+    let fault = format!(
+        "{name:?} is not the name of a secret: name one in the release's namespace, such as chat-tls"
+    );
+    Err(wrong(field, &fault))
 }
 
 /// What a container may use is what the API server takes, which would otherwise refuse the Deployment each time anew.
@@ -122,12 +140,14 @@ fn is_label_word(word: &str) -> bool {
 
 /// Flags of the gateway that the operator sets, and what to set instead. With others the gateway would not be what the operator
 /// takes it for, and be waited for in vain.
-const OWN_FLAGS: [(&str, &str); 9] = [
+const OWN_FLAGS: [(&str, &str); 11] = [
     ("pool", "a room names its pool in spec.gateways.pool"),
     ("gateway-id", "it is the pod's name"),
     ("policies", "they come from NATS"),
     ("rooms", "policies come from NATS"),
     ("listen", "set service.port"),
+    ("tls-certificate", "set tls.secretName"),
+    ("tls-key", "set tls.secretName"),
     ("admin-listen", "probes and metrics need it as it is"),
     ("drain-settle", "set drain.settle"),
     ("drain-window", "set drain.window"),

@@ -33,6 +33,9 @@ pools:
     image: hubbub:1
     resources: {requests: {cpu: 1, memory: 64Mi}}
     drain: {window: 10s}
+    tls: {secretName: chat-tls}
+  inner:
+    tls: {secretName: ''}
   vip:
     image: hubbub:2
     extraArgs: [--log, debug]
@@ -40,6 +43,8 @@ pools:
     )
     .unwrap();
     let vip = settings.pool("vip");
+    assert_eq!(vip.tls.secret_name, "chat-tls");
+    assert!(!settings.pool("inner").tls.is_on(), "a pool behind a proxy");
     assert_eq!((vip.min, vip.image.as_str()), (0, "hubbub:2"));
     assert_eq!(vip.resources.requests["cpu"], Amount("1".to_owned()));
     assert_eq!(vip.drain.window, WireDuration::from_secs(10));
@@ -156,6 +161,26 @@ fn what_cannot_work_is_told_with_its_place_and_remedy() {
         (
             "nats: {url: x}\npools: {default: {image: a, extraEnv: [{name: HUBBUB_DRAIN_WINDOW, value: 1s}]}}",
             "pools.default.extraEnv[0]: HUBBUB_DRAIN_WINDOW is set by the operator: remove it (set drain.window)",
+        ),
+        (
+            "nats: {url: x, clientCertificateSecret: {name: 'A b'}}",
+            "nats.clientCertificateSecret.name: \"A b\" is not the name of a secret",
+        ),
+        (
+            "nats: {url: x, clientCertificateSecret: {name: ''}}",
+            "nats.clientCertificateSecret.name: is empty: name a secret of the type kubernetes.io/tls",
+        ),
+        (
+            "nats: {url: x}\npools: {default: {image: a}, vip: {tls: {secretName: Chat_TLS}}}",
+            "pools.vip.tls.secretName: \"Chat_TLS\" is not the name of a secret: name one in",
+        ),
+        (
+            "nats: {url: x}\npools: {default: {image: a, tls: {secret: chat}}}",
+            "secret is not a setting: ",
+        ),
+        (
+            "nats: {url: x}\npools: {default: {image: a, extraArgs: [--tls-key=a]}}",
+            "pools.default.extraArgs[0]: --tls-key is set by the operator: remove it (set tls.secretName)",
         ),
         ("nats: [", "line"),
     ] {

@@ -19,7 +19,7 @@ use k8s_openapi::{
 };
 
 use super::{ADMIN_PORT, Blueprint, PUBLIC_PORT};
-use crate::settings::{Amount, SecretKey};
+use crate::settings::Amount;
 
 /// Seconds between the end of a drain and the moment that Kubernetes kills the pod: for flushing and for a busy node.
 const GRACE_MARGIN: i64 = 10;
@@ -31,8 +31,13 @@ const PROGRESS_MARGIN: i32 = 600;
 const USER: i64 = 65_532;
 
 const CONTAINER: &str = "gateway";
-const CREDENTIALS: &str = "nats-credentials";
-const AUTHORITIES: &str = "nats-ca";
+
+/// Where secrets are mounted, each in a folder of its name.
+const SECRETS: &str = "/etc/hubbub";
+
+/// The keys in a secret of the type `kubernetes.io/tls`.
+const CERTIFICATE: &str = "tls.crt";
+const PRIVATE_KEY: &str = "tls.key";
 
 pub(super) fn of(blueprint: &Blueprint<'_>) -> Deployment {
     let settings = blueprint.settings;
@@ -125,9 +130,10 @@ fn container(blueprint: &Blueprint<'_>) -> Container {
         ..ContainerPort::default()
     };
     let mounts: Vec<_> = secrets(blueprint)
-        .map(|(volume, _)| VolumeMount {
+        .into_iter()
+        .map(|Mounted { volume, .. }| VolumeMount {
             name: volume.to_owned(),
-            mount_path: format!("/etc/hubbub/{volume}"),
+            mount_path: format!("{SECRETS}/{volume}"),
             read_only: Some(true),
             ..VolumeMount::default()
         })
@@ -225,9 +231,10 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
     if let Some(inbox) = &blueprint.nats.inbox {
         variables.push(value("HUBBUB_NATS_INBOX", inbox.clone()));
     }
-    for (volume, secret) in secrets(blueprint) {
-        let name = if volume == CREDENTIALS { "HUBBUB_NATS_CREDENTIALS" } else { "HUBBUB_NATS_CA" };
-        variables.push(value(name, format!("/etc/hubbub/{volume}/{}", secret.key)));
+    for Mounted { volume, files, .. } in secrets(blueprint) {
+        for (name, file) in files {
+            variables.push(value(name, format!("{SECRETS}/{volume}/{file}")));
+        }
     }
     // What the settings say of a variable holds: the API server wants each name once.
     let extra = &blueprint.settings.extra_env;
@@ -236,25 +243,48 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
     variables
 }
 
-fn secrets<'a>(
-    blueprint: &'a Blueprint<'_>,
-) -> impl Iterator<Item = (&'static str, &'a SecretKey)> {
-    let credentials = blueprint.nats.credentials_secret.as_ref().map(|key| (CREDENTIALS, key));
-    let authorities = blueprint.nats.ca_secret.as_ref().map(|key| (AUTHORITIES, key));
-    credentials.into_iter().chain(authorities)
+/// A secret of which a gateway has files.
+struct Mounted<'a> {
+    volume: &'static str,
+    secret: &'a str,
+    /// The variable that names each file to the gateway, and its key in the secret.
+    files: Vec<(&'static str, &'a str)>,
+}
+
+fn secrets<'a>(blueprint: &'a Blueprint<'_>) -> Vec<Mounted<'a>> {
+    let (nats, tls) = (blueprint.nats, &blueprint.settings.tls);
+    let mut all = Vec::new();
+    for (volume, variable, secret) in [
+        ("nats-credentials", "HUBBUB_NATS_CREDENTIALS", &nats.credentials_secret),
+        ("nats-ca", "HUBBUB_NATS_CA", &nats.ca_secret),
+    ] {
+        if let Some(secret) = secret {
+            let files = vec![(variable, secret.key.as_str())];
+            all.push(Mounted { volume, secret: &secret.name, files });
+        }
+    }
+    if let Some(secret) = &nats.client_certificate_secret {
+        let files =
+            vec![("HUBBUB_NATS_CERTIFICATE", CERTIFICATE), ("HUBBUB_NATS_KEY", PRIVATE_KEY)];
+        all.push(Mounted { volume: "nats-certificate", secret: &secret.name, files });
+    }
+    if tls.is_on() {
+        let files = vec![("HUBBUB_TLS_CERTIFICATE", CERTIFICATE), ("HUBBUB_TLS_KEY", PRIVATE_KEY)];
+        all.push(Mounted { volume: "tls", secret: &tls.secret_name, files });
+    }
+    all
 }
 
 fn volumes(blueprint: &Blueprint<'_>) -> Vec<Volume> {
+    let item =
+        |key: &str| KeyToPath { key: key.to_owned(), path: key.to_owned(), ..KeyToPath::default() };
     secrets(blueprint)
-        .map(|(name, secret)| Volume {
-            name: name.to_owned(),
+        .into_iter()
+        .map(|Mounted { volume, secret, files }| Volume {
+            name: volume.to_owned(),
             secret: Some(SecretVolumeSource {
-                secret_name: Some(secret.name.clone()),
-                items: Some(vec![KeyToPath {
-                    key: secret.key.clone(),
-                    path: secret.key.clone(),
-                    ..KeyToPath::default()
-                }]),
+                secret_name: Some(secret.to_owned()),
+                items: Some(files.into_iter().map(|(_, key)| item(key)).collect()),
                 default_mode: Some(0o440),
                 ..SecretVolumeSource::default()
             }),
@@ -354,8 +384,9 @@ pools: {default: {image: a, limits: {trustedProxies: [10.0.0.0/8, 'fd00::/8'], c
     fn secrets_are_files_and_variables_come_once() {
         let spec = spec(
             "
-nats: {url: 'tls://nats', credentialsSecret: {name: nats, key: gw.creds}, caSecret: {name: ca, key: ca.crt}, inbox: _INBOX_gw}
-pools: {default: {image: a, extraEnv: [{name: HUBBUB_LOG_FORMAT, value: text}]}}
+nats: {url: 'tls://nats', credentialsSecret: {name: nats, key: gw.creds}, caSecret: {name: ca, key: ca.crt},
+  clientCertificateSecret: {name: gateway-nats}, inbox: _INBOX_gw}
+pools: {default: {image: a, tls: {secretName: chat}, extraEnv: [{name: HUBBUB_LOG_FORMAT, value: text}]}}
 ",
         );
         let container = &spec.containers[0];
@@ -372,8 +403,36 @@ pools: {default: {image: a, extraEnv: [{name: HUBBUB_LOG_FORMAT, value: text}]}}
         );
         assert_eq!(value("HUBBUB_NATS_CA").unwrap(), "/etc/hubbub/nats-ca/ca.crt");
         assert_eq!(value("HUBBUB_NATS_INBOX").unwrap(), "_INBOX_gw");
+        for (name, file) in [
+            ("HUBBUB_NATS_CERTIFICATE", "nats-certificate/tls.crt"),
+            ("HUBBUB_NATS_KEY", "nats-certificate/tls.key"),
+            ("HUBBUB_TLS_CERTIFICATE", "tls/tls.crt"),
+            ("HUBBUB_TLS_KEY", "tls/tls.key"),
+        ] {
+            assert_eq!(value(name).unwrap(), format!("/etc/hubbub/{file}"));
+        }
         assert_eq!(value("HUBBUB_LOG_FORMAT").unwrap(), "text");
-        assert_eq!(spec.volumes.unwrap().len(), 2);
-        assert_eq!(container.volume_mounts.as_ref().unwrap().len(), 2);
+        let volumes = spec.volumes.unwrap();
+        let secrets: Vec<_> = volumes
+            .iter()
+            .map(|volume| volume.secret.as_ref().unwrap())
+            .map(|secret| (secret.secret_name.as_deref().unwrap(), secret.items.as_ref().unwrap()))
+            .map(|(name, items)| (name, items.iter().map(|item| &*item.key).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(
+            secrets,
+            [
+                ("nats", vec!["gw.creds"]),
+                ("ca", vec!["ca.crt"]),
+                ("gateway-nats", vec!["tls.crt", "tls.key"]),
+                ("chat", vec!["tls.crt", "tls.key"]),
+            ]
+        );
+        let mounts = container.volume_mounts.as_ref().unwrap();
+        assert_eq!(mounts.len(), 4);
+        for (mount, volume) in mounts.iter().zip(&volumes) {
+            assert_eq!((&mount.name, mount.read_only), (&volume.name, Some(true)));
+            assert_eq!(mount.sub_path, None, "what is mounted by its path is never renewed");
+        }
     }
 }
