@@ -82,6 +82,7 @@ async fn what_is_wrong_with_a_token_is_said_before_the_upgrade() {
         (with(json!({"exp": null})), 401, "token_no_expiry"),
         (with(json!({"exp": "tomorrow"})), 401, "token_no_expiry"),
         (with(json!({"nbf": now + 60})), 401, "token_not_yet_valid"),
+        (with(json!({"nbf": "yesterday"})), 401, "token_not_yet_valid"),
         (with(json!({"iss": "https://id.example.com"})), 401, "token_issuer"),
         (with(json!({"iss": null})), 401, "token_issuer"),
         (with(json!({"iss": [ISSUER]})), 401, "token_issuer"),

@@ -225,7 +225,11 @@ impl Verifier {
             grants,
             claim: self.policy.claim.clone(),
             key,
-            not_before: claims.get("nbf").and_then(seconds),
+            // What is no time cannot be waited for.
+            not_before: match claims.get("nbf") {
+                Some(begins) => Some(seconds(begins).ok_or(TokenFault::NotYet)?),
+                None => None,
+            },
             expires: claims.get("exp").and_then(seconds).ok_or(TokenFault::NoExpiry)?,
         })
     }
