@@ -7,10 +7,12 @@ import soak_page
 from document import write_document
 from soak_gateways import COUNTS
 from soak_judge import GRAIN, GROWTH_PER_10_MIN, MIB, growth, judge, slope
+from soak_phases import summed
+from servers import BenchError
 from test_bench import MACHINE
 
 BEFORE = {"files": 45, "threads": 7, "connections": 0, "subscriptions": 0, "sockets": 0}
-COUNTED = {"throttled": 0, "disconnects": 0, "lost_away": 0, "lost_unconfirmed": 0, "panics": 0}
+COUNTED = {"throttled": 0, "disconnects": 0, "lost": 0, "panics": 0}
 FAULTS = {"missing": 0, "doubled": 0, "reordered": 0, "misrouted": 0, "corrupt": 0}
 
 
@@ -36,7 +38,7 @@ def good():
             record("slow", ended={"queue_full": 19, "write_timeout": 1}, never_read=20),
             record("drain", unsent=3, reconnects=250, sent_away=250, told_1012=250, came_back=250, exit_code=0),
             record("flood", counted={"throttled": 90}, ended={"control_flood": 10}, pingers=10),
-            record("outage", counted={"disconnects": 4, "lost_unconfirmed": 2}, faults=FAULTS | {"missing": 18},
+            record("outage", counted={"disconnects": 4, "lost": 2}, faults=FAULTS | {"missing": 18},
                    back=True, running=True, heard_at_last=500.0, seconds_back=12.0),
         ],
         "growth_bytes_per_10_min": 0, "complaints": [],
@@ -137,6 +139,16 @@ class Judged(unittest.TestCase):
         ):
             self.assertEqual(self.complaints(phase, **changes), [f"{phase}, cycle 1: {sentence}"])
         self.assertEqual(self.complaints("outage", heard_at_last=0, seconds_back=3.0), [], "it may not have had the time")
+
+
+class Counters(unittest.TestCase):
+    def test_a_counter_is_summed_over_its_labels(self):
+        metrics = {'a_total{reason="x"}': 1.0, 'a_total{reason="y"}': 2.0, "a_total_more": 9.0, "b_total": 4.0}
+        self.assertEqual([summed(metrics, name) for name in ("a_total", "b_total", 'a_total{reason="y"}')], [3, 4, 2])
+
+    def test_a_counter_that_is_not_there_is_no_zero(self):
+        with self.assertRaisesRegex(BenchError, "no metric c_total"):
+            summed({"b_total": 4.0}, "c_total")
 
 
 class Page(unittest.TestCase):
