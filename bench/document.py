@@ -3,6 +3,7 @@
 import soak_page
 from bars import bars, goals
 from chart import chart
+from fairness import fairness_section, flood, flood_arguments
 from figures import (
     Results, closes, connecting, cost, drain_seconds, drain_spread, faults, grown, handshake, judged_slow, latency, lost, memory,
     per_churn, per_ping, rate, refused, slow_closed, watched,
@@ -38,6 +39,10 @@ CHURN = (
     ("joins", lambda report: report["load"]["joins"], 0),
     ("members lost", lost, 0),
 )
+FLOODED = COMMON[2:] + (
+    ("deliveries a second in the flooded room", flood("deliveries_per_second"), 0),
+    ("members lost there", flood("thrown_out"), 0),
+)
 TABLES = {
     "churn": CHURN,
     "churn-big": CHURN,
@@ -65,6 +70,7 @@ TABLES = {
     ),
 }
 TABLES["slow-none"] = TABLES["slow-12"][:-4]
+TABLES.update((scenario.name, FLOODED) for scenario in SCENARIOS.values() if scenario.flood)
 
 
 # === the page ===
@@ -140,8 +146,10 @@ def scenario_section(results, scenario):
                 text += f" (× {value / base:.2f})"
             cells.append(text)
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
-    command = " ".join(["hubbub-load", "URL", *scenario.arguments()])
-    return lines + ["", f"`{command}`", "", provenance(results, scenario, servers), ""]
+    commands = [" ".join(["hubbub-load", "URL", *scenario.arguments()])]
+    if scenario.flood:
+        commands.append(" ".join(["hubbub-load", "URL", *flood_arguments(scenario)]))
+    return lines + ["", " beside ".join(f"`{command}`" for command in commands), "", provenance(results, scenario, servers), ""]
 
 
 def provenance(results, scenario, servers):
@@ -210,7 +218,7 @@ def write_document(results, soak=None):
     seen = Results(results)
     lines = [head, *bars_table("## What is owed, and whether it holds", bars(seen)), ""]
     lines += [*bars_table("## How far it is to the goals", goals(seen)), ""]
-    lines += [*growth_section(seen), *(soak_page.section(soak) if soak else [])]
+    lines += [*growth_section(seen), *fairness_section(seen), *(soak_page.section(soak) if soak else [])]
     lines += ["## All figures", "", "In parentheses: over the gorilla hub, or over one gateway.", ""]
     for scenario in SCENARIOS.values():
         lines += scenario_section(seen, scenario)

@@ -205,6 +205,30 @@ def await_listener(number, process):
     raise BenchError("it ended")
 
 
+def apart(base):
+    """The server, and beside it another process of the same, which has the room that is flooded."""
+
+    class Apart(base):
+        name, title = f"{base.name}-apart", f"{base.title}, the flood on another"
+
+        def start(self, scenario):
+            self.other = base(self.binaries)
+            self.other.start(scenario)
+            super().start(scenario)
+
+        @property
+        def flood_urls(self):
+            return self.other.flood_urls
+
+        def stop(self):
+            super().stop()
+            if hasattr(self, "other"):
+                self.other.stop()
+
+    return Apart
+
+
 SERVERS = {server.name: server for server in (
     Ours, OursTraced, OursOverNats, OursTwice, Floor, FloorTwice, Floor5, Gorilla, Axum, Axum4k, Centrifugo, Nats, NodeWs,
+    apart(Ours), apart(Gorilla), apart(Axum4k),
 )}

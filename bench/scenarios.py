@@ -15,6 +15,25 @@ SOURCES = ",".join(f"127.0.0.{last}" for last in range(1, 5))
 
 
 @dataclass(frozen=True)
+class Flood:
+    """What goes on in one more room meanwhile."""
+
+    members: int
+    rate: float
+    publishers: int
+    # Messages a second that the room allows one member; 0: more than are sent.
+    limit: int = 0
+
+    def arguments(self, duration):
+        return [
+            "--members", str(self.members), "--rate", str(self.rate), "--publishers", str(self.publishers),
+            "--duration", duration, "--size", "128", "--source-addresses", SOURCES,
+            # What publishers above the limit have sent arrives long after them, and is not waited for.
+            *(("--tail", "0s") if self.limit else ()),
+        ]
+
+
+@dataclass(frozen=True)
 class Scenario:
     name: str
     title: str
@@ -28,6 +47,7 @@ class Scenario:
     pong_wait: int = 60
     drain: bool = False
     watch: bool = False
+    flood: Flood | None = None
 
     def arguments(self):
         return [
@@ -50,6 +70,8 @@ TRACED = ("ours", "ours-traced")
 PAIR = ("ours", "ours-nats", "ours2", "floor", "floor2")
 SLOW = ("ours", "gorilla", "axum-4k", "centrifugo", "nats", "ws")
 
+FAIR = ("ours", "ours-apart", "gorilla", "gorilla-apart", "axum-4k", "axum-4k-apart")
+
 # Deliveries a second of the steps of growth: enough to measure, and far from what any of the servers can do.
 GROWTH_RATE = 20000
 
@@ -69,6 +91,13 @@ def grow_rooms(rooms):
         f"rooms-{rooms}", f"{rooms:,} {noun} × {members:,}, 2 messages a second each", members, rooms, rate=2, duration="6s",
         options=("--tail", "30s"), servers=GROWTH,
     )
+
+
+def fair(name, title, flood, servers=FAIR):
+    """Ten quiet rooms, of which one message is no more than a thousandth of all: a 99th percentile is not the one message
+    that met a bad moment."""
+    return Scenario(f"fair-{name}", f"10 rooms × 20, 5 messages a second each, {title}", 20, 10, rate=5, duration="20s",
+                    flood=flood, servers=servers)
 
 
 SCENARIOS = {scenario.name: scenario for scenario in (
@@ -111,6 +140,11 @@ SCENARIOS = {scenario.name: scenario for scenario in (
              options=("--size", "500"), duration="15s", watch=True, servers=SLOW),
     Scenario("slow-12", "the same, and 12 of the 250 never read", 250, rate=400,
              options=("--size", "500", "--slow", "12"), duration="15s", watch=True, servers=SLOW),
+    fair("none", "and no flood", None, ("ours", "gorilla", "axum-4k")),
+    fair("200k", "beside a room of 1,000 with 200 thousand deliveries a second", Flood(1000, 200, 10)),
+    fair("800k", "beside a room of 1,000 with 800 thousand deliveries a second", Flood(1000, 800, 10)),
+    fair("limited", "beside a room of 500 where 50 members send twice what it allows them", Flood(500, 2000, 50, limit=20),
+         ("ours", "ours-apart")),
 )}
 
 

@@ -54,6 +54,10 @@ exporters:
 """
 
 
+# The room that a scenario floods; peers make it when somebody comes.
+FLOODED_PATH = "/rooms/bench/flooded"
+
+
 class BenchError(Exception):
     """Something the person at the keyboard can mend; the text says how."""
 
@@ -160,6 +164,11 @@ class Server:
     def urls(self):
         return [self.url(number) for number in self.ports]
 
+    @property
+    def flood_urls(self):
+        """Where the room is that a scenario floods beside those that it measures: here, in the same process."""
+        return [self.url(number, FLOODED_PATH) for number in self.ports]
+
     @classmethod
     def build(cls, target):
         """Builds what else `start` starts, where it finds it."""
@@ -208,6 +217,10 @@ class Ours(Server):
                                pong_wait=scenario.pong_wait, ping_period=ping_period)
 
         yield from (room(f"room-{number}") for number in range(1, scenario.rooms + 1))
+        if scenario.flood and scenario.flood.limit:
+            yield room("flooded", scenario.flood.limit, 2 * scenario.flood.limit)
+        elif scenario.flood:
+            yield room("flooded")
 
     def start_gateway(self, name, *flags):
         """One more gateway of that id: its process, its public port and its admin port."""

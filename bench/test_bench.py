@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import scaling
 from bars import bars, goals
 from document import GROWTH, growth_chart, write_document
+from fairness import felt
 from figures import Results
 from peers import SERVERS
 from scenarios import SCENARIOS
@@ -102,6 +103,21 @@ class Page(unittest.TestCase):
         del results["scenarios"]["rooms-10000"]
         self.assertIsNone(growth_chart(results))
         self.assertNotIn("(growth.svg)", write_document(results))
+
+    def test_fairness_is_the_same_flood_elsewhere_against_here(self):
+        here, elsewhere, gone = report(1, p50=3.0), report(1, p50=2.0), report(1, p50=1.0)
+        here["flood"] = elsewhere["flood"] = {"lost_publishers": False, "deliveries_per_second": 9.0, "thrown_out": 0}
+        gone["flood"] = {"lost_publishers": True, "deliveries_per_second": 9.0, "thrown_out": 879}
+        runs = {"ours": [here], "ours-apart": [elsewhere], "gorilla": [gone], "gorilla-apart": [elsewhere]}
+        results = {"machine": MACHINE, "scenarios": {"fair-200k": runs}}
+        what = "p99 in quiet rooms beside a flood ÷ with the flood elsewhere, fair-200k"
+        self.assertEqual(bar(results, what), (1.5, True))
+        self.assertIsNone(felt(Results(results), "fair-200k", "gorilla"), "there was no flood")
+        page = write_document(results)
+        self.assertIn("| fair-200k | hubbub-gateway | 2.00 | 3.00 | 1.50 | 4.00 | 6.00 | 1.50 |", page)
+        self.assertIn("| fair-200k | gorilla hub | 2.00 | – | – | 4.00 | – | – |", page)
+        here["load"]["latency_ms"]["p99"] = 8.0
+        self.assertEqual(bar(results, what), (2.0, False))
 
     def test_every_scenario_names_servers_that_exist(self):
         for scenario in SCENARIOS.values():
