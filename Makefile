@@ -11,7 +11,7 @@ STEP := scripts/step
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export HUBBUB_GATEWAY ?= $(TARGET)/debug/hubbub-gateway
 # How long each fuzz target runs.
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 20
 # How long the soak is.
 MINUTES ?= 60
 # What `make run`, `make bench`, `make microbench` and `make soak` add to the command line, as in: make run ARGS='--nats nats://127.0.0.1:4222'
@@ -131,7 +131,7 @@ conformance-core: build
 	@$(STEP) "conformance, core" scripts/conformance/run core core-nats
 
 .PHONY: fuzz
-fuzz: ## The fuzz targets, FUZZ_SECONDS each (60)
+fuzz: ## The fuzz targets, FUZZ_SECONDS each (20)
 	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" scripts/fuzz-tests $(FUZZ_SECONDS)
 
 ##@ Work
