@@ -7,9 +7,9 @@ MIB = 1 << 20
 # 100 bytes for each, where the state of a member is about 300: not one in two may be forgotten. A gateway that gained as much all the
 # time would have 144 MiB more after a day.
 GROWTH_PER_10_MIN = MIB
-# Growth in all that tells nothing, in bytes: buffers and the allocator's arenas come to the size that they need at most within half an hour,
-# in steps of up to 1.3 MiB (docs/experiments.md), so a soak of five minutes may see one of them.
-GRAIN = 2 * MIB
+# Growth in all that tells nothing, in bytes: buffers come to the size that they need at most in steps, of which a soak of five minutes may
+# see one. In twenty minutes they were less than half of this.
+GRAIN = MIB
 # Quiet moments that a slope is fitted through at least, the first one of a gateway's life left out: until then it uses everything for
 # the first time.
 LEAST_QUIETS = 2

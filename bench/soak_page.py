@@ -17,11 +17,15 @@ In a cycle, one after the other: **churn**, 500 members in 50 rooms, 50 of them 
 much again as their rooms allow, and ten others nothing but pings; **outage**, NATS is killed and comes back after 5 seconds on the same port, with 500 members
 in their rooms. Then everybody leaves, and each gateway has to be what it was after its very first visitor: the same number of {counts}. There is no
 metric of tasks, but a room that is subscribed to and a socket that speaks HTTP have one each and members have none, so these counts tell of tasks. Memory may grow by
-{bound:.0f} MiB in ten minutes, by least squares over the quiet moments of the gateway that lives through all cycles, its first cycle left out.
+{bound:.0f} MiB in ten minutes, by least squares over the quiet moments of the gateway that lives through all cycles, its first cycle left out. {arenas}
 
 Each delivery is verified. In an outage messages may be lost, by design ([decision 5](decisions/0005-messages-while-nats-is-away.md)), so there it is only
 counted; that all members stay connected is owed there, too.
 """
+ARENAS = {
+    1: "Gateways have a single arena of glibc (`MALLOC_ARENA_MAX=1`), lest what its arenas keep looks like a leak ([experiments](experiments.md#allocators)).",
+    None: "Gateways had all of glibc's arenas, which come to their size within half an hour ([experiments](experiments.md#allocators)).",
+}
 OUTCOME = {True: "**All of it held.**", False: "**Not all of it held:**"}
 
 
@@ -42,6 +46,7 @@ def condensed(seen):
         phases.setdefault(record["phase"], []).append(record)
     return {
         "measured": seen["measured"], "profile": seen["profile"], "minutes": seen["minutes"], "cycles": seen["cycles"],
+        "arenas": seen["arenas"],
         "phases": {name: figures(name, records) for name, records in phases.items()},
         "gateways": seen["gateways"], "growth_bytes_per_10_min": seen["growth_bytes_per_10_min"],
         "complaints": seen["complaints"],
@@ -95,7 +100,8 @@ def section(soak):
     machine = soak["measured"]["machine"]
     lines = ["## Soak", "", INTRODUCTION.format(
         minutes=soak["minutes"], date=soak["measured"]["date"], commit=soak["measured"]["commit"], profile=soak["profile"], cpu=machine["cpu"],
-        cores=machine["cores"], cycles=soak["cycles"], counts=", ".join(COUNTS.values()), bound=GROWTH_PER_10_MIN / MIB)]
+        cores=machine["cores"], cycles=soak["cycles"], counts=", ".join(COUNTS.values()), bound=GROWTH_PER_10_MIN / MIB,
+        arenas=ARENAS[soak.get("arenas")])]
     lines += [OUTCOME[not soak["complaints"]], *(f"- {complaint}" for complaint in soak["complaints"]), ""]
     lines += ["| phase | connections | deliveries | missing, doubled, reordered, misrouted, corrupt | thrown out | |", "|---|---|---|---|---|---|"]
     for name, of in soak["phases"].items():

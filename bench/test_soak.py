@@ -31,7 +31,7 @@ def gateway(name, sizes, seconds=75):
 
 def good():
     return {
-        "measured": {"date": "2026-01-02", "commit": "abc", "machine": MACHINE}, "profile": "release", "minutes": 5.0, "cycles": 4,
+        "measured": {"date": "2026-01-02", "commit": "abc", "machine": MACHINE}, "profile": "release", "minutes": 5.0, "cycles": 4, "arenas": 1,
         "gateways": [gateway("staying", [20 * MIB, 24 * MIB, 24 * MIB, 24 * MIB]), gateway("passing", []), gateway("passing", [20 * MIB])],
         "phases": [
             record("churn", joins=600, leaves=600),
