@@ -121,7 +121,7 @@ impl Transport {
 }
 
 impl Write for Transport {
-    /// Takes bytes. By TLS they may wait to go out ([`Transport::holds_back`]): a record of them at most.
+    /// Takes bytes. By TLS they may wait to go out (`holds_back`): a record of them at most.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),
