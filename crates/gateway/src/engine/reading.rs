@@ -54,6 +54,16 @@ enum Next {
     Stop,
 }
 
+/// What became of a message that was to go to the bus.
+enum Passed {
+    /// It is dealt with.
+    On,
+    /// It waits for this, until then.
+    Held(Held, u64),
+    /// It ended the member.
+    Ended,
+}
+
 impl Shard {
     /// Reads until the socket is empty, the member's turn is over, or it may not send more.
     /// `certain` says that a short read does not prove the socket empty.
@@ -199,22 +209,46 @@ impl Shard {
             return Next::Stop;
         }
         let span = self.begin_publishing(key, payload.len());
-        if let Some((held, until)) = self.await_turn(key) {
-            return Next::Keep { kind, span, held, until };
+        match self.pass_on(key, kind, payload, &span, Held::NoTurn) {
+            Passed::On => self.spend(key, payload.len()),
+            Passed::Held(held, until) => Next::Keep { kind, span, held, until },
+            Passed::Ended => Next::Stop,
         }
-        match self.publish(key, kind, payload, &span) {
-            Ok(()) => {}
-            Err(PublishError::Full) => {
-                let held = Held::Bus { since: self.now };
-                return Next::Keep { kind, span, held, until: self.now + BUS_RETRY };
-            }
-            Err(PublishError::Away) => {} // counted by the bus
+    }
+
+    /// Passes a message on to the bus, if its turn in the room has come.
+    fn pass_on(
+        &mut self,
+        key: u32,
+        kind: Kind,
+        payload: &[u8],
+        span: &OpenSpan,
+        held: Held,
+    ) -> Passed {
+        if matches!(held, Held::NoTurn)
+            && let Some((held, until)) = self.await_turn(key)
+        {
+            return Passed::Held(held, until);
+        }
+        match self.publish(key, kind, payload, span) {
+            Ok(()) | Err(PublishError::Away) => Passed::On, // counted by the bus
             Err(PublishError::TooLarge(limit)) => {
                 self.close(key, Ending::TooLargeForBus(limit));
-                return Next::Stop;
+                Passed::Ended
+            }
+            Err(error @ PublishError::Full) => {
+                let since = match held {
+                    Held::Bus { since } => since,
+                    Held::NoTurn | Held::Turn => self.now,
+                };
+                if self.now < since + BUS_PATIENCE {
+                    return Passed::Held(Held::Bus { since }, self.now + BUS_RETRY);
+                }
+                span.fail(error.label());
+                self.shared.events.message_given_up();
+                Passed::On
             }
         }
-        self.spend(key, payload.len())
     }
 
     /// Takes a turn in the room for a message of this member. If it is not its turn yet: what it waits for, and until when.
@@ -314,38 +348,17 @@ impl Shard {
         let Some(member) = self.members.get_mut(key as usize) else { return };
         let Some(mut stall) = member.stall.take() else { return };
         if let Some(mut untaken) = stall.message.take() {
-            let hold = match untaken.held {
-                Held::NoTurn => self.await_turn(key),
-                Held::Turn | Held::Bus { .. } => None,
-            };
-            let hold = match hold {
-                Some(hold) => Some(hold),
-                None => match self.publish(key, untaken.kind, &untaken.payload, &untaken.span) {
-                    Err(error @ PublishError::Full) => {
-                        let since = match untaken.held {
-                            Held::Bus { since } => since,
-                            Held::NoTurn | Held::Turn => self.now,
-                        };
-                        if self.now < since + BUS_PATIENCE {
-                            Some((Held::Bus { since }, self.now + BUS_RETRY))
-                        } else {
-                            untaken.span.fail(error.label());
-                            self.shared.events.message_given_up();
-                            None
-                        }
-                    }
-                    Err(PublishError::TooLarge(limit)) => {
-                        return self.close(key, Ending::TooLargeForBus(limit));
-                    }
-                    Ok(()) | Err(PublishError::Away) => None,
-                },
-            };
-            if let Some((held, until)) = hold {
-                untaken.held = held;
-                stall.message = Some(untaken);
-                stall.resume_at = until;
-                self.members[key as usize].stall = Some(stall);
-                return self.arm(key);
+            let Untaken { kind, payload, span, held } = &untaken;
+            match self.pass_on(key, *kind, payload, span, *held) {
+                Passed::On => {}
+                Passed::Held(held, until) => {
+                    untaken.held = held;
+                    stall.message = Some(untaken);
+                    stall.resume_at = until;
+                    self.members[key as usize].stall = Some(stall);
+                    return self.arm(key);
+                }
+                Passed::Ended => return,
             }
             if let Next::Wait { until } = self.spend(key, untaken.payload.len()) {
                 self.stall(key, None, until);
