@@ -96,15 +96,14 @@ impl Limits {
     ///
     /// When there are too many of them.
     pub fn knock(&self, client: IpAddr) -> Result<(), Refusal> {
-        let now = self.now();
         if let Some(addresses) = &self.addresses
-            && !addresses.knock(client, now)
+            && !addresses.knock(client, self.now())
         {
             return Err(Refusal::AddressRate);
         }
         let Some(rate) = self.options.requests_per_second else { return Ok(()) };
         let mut gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
-        if gateway.try_take(rate.get(), rate.get(), now) {
+        if gateway.try_take(rate.get(), rate.get(), self.now()) {
             Ok(())
         } else {
             Err(Refusal::GatewayRate)
@@ -128,7 +127,7 @@ impl Limits {
     /// When it has all that it may have.
     pub fn enter_by_address(&self, client: IpAddr) -> Result<Option<AddressPlace>, Refusal> {
         match &self.addresses {
-            Some(addresses) => addresses.enter(client, self.now()).ok_or(Refusal::AddressFull),
+            Some(addresses) => addresses.enter(client, self.now()),
             None => Ok(None),
         }
     }

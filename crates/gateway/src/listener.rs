@@ -48,7 +48,7 @@ use impatient::Impatient;
 pub(crate) use short_way::Doorkeeper;
 use short_way::{Fresh, Look, Rest};
 use silent::Silent;
-use wire::Wire;
+use wire::{Wire, into_transport};
 
 /// Time for a request head, counted from the connection's first byte or from the end of the last request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -243,10 +243,10 @@ pub(crate) async fn serve(listener: Listener, site: Site) {
 
 impl Site {
     /// Counts a socket, if its address may have another one.
-    fn wait_at_door(&self, peer: SocketAddr) -> Option<Option<WaitingPlace>> {
+    fn wait_at_door(&self, peer: SocketAddr) -> Option<WaitingPlace> {
         match &self.limits {
-            Some(limits) => limits.wait_at_door(peer.ip()).map(Some),
-            None => Some(None),
+            Some(limits) => limits.wait_at_door(peer.ip()),
+            None => Some(WaitingPlace::uncounted()),
         }
     }
 
@@ -297,7 +297,7 @@ async fn converse(rest: Rest, site: Site) {
     // The HTTP library answers what it cannot read only if that can be written at once, and the runtime has to see first that
     // a new socket takes bytes: that it is broken the first read tells.
     let _ = socket.writable().await;
-    talk(Wire::Plain(socket), peer, open, read, answer, site).await;
+    talk(Wire::Left(socket), peer, open, read, answer, site).await;
 }
 
 /// Speaks HTTP on one connection, and hands the socket over if a handshake was accepted. `read` was read from it already;
@@ -354,7 +354,7 @@ async fn talk(
         let wire = parts.io.into_inner().into_inner();
         // The shard's epoll takes over; a socket that cannot be taken back is broken, or takes nothing, and its place given
         // back.
-        if let Ok(Ok(transport)) = timeout(TAKE_TIME, wire.into_transport()).await {
+        if let Ok(Ok(transport)) = timeout(TAKE_TIME, into_transport(wire)).await {
             ticket.enter(transport, parts.read_buf);
         }
     }

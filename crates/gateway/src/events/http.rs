@@ -67,7 +67,7 @@ pub struct HttpEvents {
 #[derive(Debug)]
 pub(crate) struct OpenSocket {
     events: Arc<HttpEvents>,
-    _waiting: Option<WaitingPlace>,
+    _waiting: WaitingPlace,
 }
 
 impl Drop for OpenSocket {
@@ -139,7 +139,7 @@ impl HttpEvents {
         events
     }
 
-    pub(crate) fn socket_opened(self: &Arc<Self>, waiting: Option<WaitingPlace>) -> OpenSocket {
+    pub(crate) fn socket_opened(self: &Arc<Self>, waiting: WaitingPlace) -> OpenSocket {
         self.sockets.inc();
         OpenSocket { events: Arc::clone(self), _waiting: waiting }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::ADDRESS_BURST;
-use crate::bucket::Bucket;
+use crate::{bucket::Bucket, refusal::Refusal};
 
 /// Addresses that are known before those are forgotten that have nothing and want nothing. Then so many as are left may come
 /// once more before that is done again. One takes about a hundred bytes, and is kept for ten seconds.
@@ -90,21 +90,25 @@ impl Addresses {
         Some(WaitingPlace(Some((Arc::clone(self), address))))
     }
 
-    /// Takes a place; `Some(None)` if places are not counted.
+    /// Takes a place; none if places are not counted.
+    ///
+    /// # Errors
+    ///
+    /// When the address has all that it may have.
     pub(super) fn enter(
         self: &Arc<Self>,
         address: IpAddr,
         now: u64,
-    ) -> Option<Option<AddressPlace>> {
-        let Some(most) = self.connections else { return Some(None) };
+    ) -> Result<Option<AddressPlace>, Refusal> {
+        let Some(most) = self.connections else { return Ok(None) };
         let address = address.into();
         let mut table = self.lock();
         let known = self.know(&mut table, address, now);
         if known.members >= most.get() {
-            return None;
+            return Err(Refusal::AddressFull);
         }
         known.members += 1;
-        Some(Some(AddressPlace { addresses: Arc::clone(self), address }))
+        Ok(Some(AddressPlace { addresses: Arc::clone(self), address }))
     }
 
     fn burst(&self) -> u32 {
@@ -154,7 +158,7 @@ pub struct WaitingPlace(Option<(Arc<Addresses>, Address)>);
 
 impl WaitingPlace {
     /// One where nobody counts.
-    pub(super) fn uncounted() -> Self {
+    pub(crate) fn uncounted() -> Self {
         Self(None)
     }
 }
@@ -185,21 +189,21 @@ mod tests {
         let addresses = addresses(0, 2);
         let one = addresses.enter(ip("192.0.2.1"), 0).unwrap();
         let two = addresses.enter(ip("::ffff:192.0.2.1"), 0).unwrap();
-        assert!(addresses.enter(ip("192.0.2.1"), 0).is_none());
-        assert!(addresses.enter(ip("192.0.2.2"), 0).is_some());
+        assert!(addresses.enter(ip("192.0.2.1"), 0).is_err());
+        assert!(addresses.enter(ip("192.0.2.2"), 0).is_ok());
         drop(one);
         let three = addresses.enter(ip("192.0.2.1"), 0).unwrap();
-        assert!(addresses.enter(ip("192.0.2.1"), 0).is_none());
+        assert!(addresses.enter(ip("192.0.2.1"), 0).is_err());
         drop((two, three));
-        assert!(addresses.enter(ip("192.0.2.1"), 0).is_some());
+        assert!(addresses.enter(ip("192.0.2.1"), 0).is_ok());
     }
 
     #[test]
     fn an_ipv6_customer_is_one_address() {
         let addresses = addresses(0, 1);
         let _one = addresses.enter(ip("2001:db8:0:1::1"), 0).unwrap();
-        assert!(addresses.enter(ip("2001:db8:0:1:ffff:ffff:ffff:ffff"), 0).is_none());
-        assert!(addresses.enter(ip("2001:db8:0:2::1"), 0).is_some());
+        assert!(addresses.enter(ip("2001:db8:0:1:ffff:ffff:ffff:ffff"), 0).is_err());
+        assert!(addresses.enter(ip("2001:db8:0:2::1"), 0).is_ok());
     }
 
     #[test]
@@ -208,7 +212,7 @@ mod tests {
         let waiting: Vec<_> =
             (0..20).map(|_| addresses.wait(ip("192.0.2.1"), 0).unwrap()).collect();
         assert!(addresses.wait(ip("192.0.2.1"), 0).is_none());
-        assert!(addresses.enter(ip("192.0.2.1"), 0).is_some());
+        assert!(addresses.enter(ip("192.0.2.1"), 0).is_ok());
         drop(waiting);
         assert!(addresses.wait(ip("192.0.2.1"), 0).is_some());
     }

@@ -43,7 +43,7 @@ pub(super) async fn converse(fresh: Fresh, tls: Handshakes, site: Site) {
     };
     tls.events.handshake_ended(outcome, peer, error.as_ref());
     let Some(wire) = wire else { return };
-    let answer = matches!(wire, Wire::Plain(_)).then(speak_tls);
+    let answer = matches!(wire, Wire::Left(_)).then(speak_tls);
     talk(wire, peer, open, Bytes::new(), answer, site).await;
 }
 
@@ -58,10 +58,10 @@ async fn shake_hands(
         return Ok(None);
     }
     if first != [HANDSHAKE_RECORD] {
-        return Ok(Some((TlsOutcome::NotTls, Wire::Plain(socket))));
+        return Ok(Some((TlsOutcome::NotTls, Wire::Left(socket))));
     }
     let stream = tls.acceptor.accept(socket).await?;
-    Ok(Some((TlsOutcome::Done, Wire::Tls(Box::new(stream)))))
+    Ok(Some((TlsOutcome::Done, Wire::Right(Box::new(stream)))))
 }
 
 /// The answer to whatever is asked in plain HTTP.
