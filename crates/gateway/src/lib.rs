@@ -25,6 +25,7 @@ pub mod rates;
 pub mod refusal;
 pub mod reports;
 pub mod room;
+mod settled;
 pub mod signals;
 pub mod startup;
 pub mod tls;

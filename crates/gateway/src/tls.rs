@@ -17,12 +17,15 @@ use rustls::{
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 pub(crate) use validity::Validity;
 
-use crate::events::TlsEvents;
+use crate::{
+    events::TlsEvents,
+    settled::{Contents as _, settled},
+};
 
 /// How often the files are looked at. Who renews a certificate does so days before it ends.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -109,21 +112,9 @@ impl Follower {
 
     /// Looks once, and takes what has changed and stands still.
     async fn look(&mut self) {
-        let mut contents = self.read().await;
-        if self.judged == contents.digest() {
-            return;
-        }
-        loop {
-            sleep(SETTLE).await;
-            let again = self.read().await;
-            if again.digest() == contents.digest() {
-                break;
-            }
-            contents = again;
-        }
-        if self.judged == contents.digest() {
-            return;
-        }
+        let files = self.files.clone();
+        let read = move || Contents::read(&files);
+        let Some(contents) = settled(Some(self.judged), SETTLE, read).await else { return };
         self.judged = contents.digest();
         match contents.pair(&self.files) {
             Ok(Pair { key, validity }) => {
@@ -132,11 +123,5 @@ impl Follower {
             }
             Err(error) => self.events.reload_refused(&error),
         }
-    }
-
-    /// Reads without holding up the runtime: a file may lie on a slow disk.
-    async fn read(&self) -> Contents {
-        let files = self.files.clone();
-        tokio::task::spawn_blocking(move || Contents::read(&files)).await.unwrap_or_default()
     }
 }

@@ -23,6 +23,7 @@ use super::{PolicyHealth, PolicySource};
 use crate::{
     events::policy::PolicyEvents,
     room::{Applied, Changes, Policy, Rooms},
+    settled::{self, Contents as _, settled},
 };
 
 /// How often the files are looked at.
@@ -134,21 +135,10 @@ impl FilesSource {
 
     /// Looks at the files once, and applies what has changed and stands still.
     async fn look(&mut self, rooms: &Rooms) {
-        let mut contents = read_aside(&self.paths).await;
-        if self.judged == Some(contents.digest()) {
+        let paths = self.paths.clone();
+        let Some(contents) = settled(self.judged, SETTLE, move || read(&paths)).await else {
             return;
-        }
-        loop {
-            tokio::time::sleep(SETTLE).await;
-            let again = read_aside(&self.paths).await;
-            if again.digest() == contents.digest() {
-                break;
-            }
-            contents = again;
-        }
-        if self.judged == Some(contents.digest()) {
-            return;
-        }
+        };
         if let Err(FilesError(problems)) = self.apply(&contents, rooms) {
             let faults: Vec<String> = problems.iter().map(ToString::to_string).collect();
             self.events.files_refused(&faults);
@@ -189,12 +179,6 @@ fn read(paths: &[PathBuf]) -> Contents {
     Contents(paths.iter().map(|path| (path.clone(), read_file(path))).collect())
 }
 
-/// Reads without holding up the runtime: a file may lie on a slow disk.
-async fn read_aside(paths: &[PathBuf]) -> Contents {
-    let paths = paths.to_vec();
-    tokio::task::spawn_blocking(move || read(&paths)).await.unwrap_or_default()
-}
-
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One more than allowed is enough to be refused as too large.
@@ -203,7 +187,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-impl Contents {
+impl settled::Contents for Contents {
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for (path, content) in &self.0 {
@@ -212,7 +196,9 @@ impl Contents {
         }
         hasher.finish()
     }
+}
 
+impl Contents {
     /// The rooms of all files, or everything that is wrong.
     fn policies(&self) -> Result<Vec<RoomPolicy>, FilesError> {
         let mut policies = Vec::new();

@@ -19,6 +19,7 @@ use rustls::{
 };
 
 use super::Validity;
+use crate::settled;
 
 /// Bytes of a file that are read at most: chains have some ten thousand.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -97,15 +98,17 @@ pub(super) struct Contents {
     key: Option<Result<Vec<u8>, String>>,
 }
 
-impl Contents {
-    pub(super) fn read(files: &TlsFiles) -> Self {
-        Self { certificate: Some(read(&files.certificate)), key: Some(read(&files.key)) }
-    }
-
-    pub(super) fn digest(&self) -> u64 {
+impl settled::Contents for Contents {
+    fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.certificate, &self.key).hash(&mut hasher);
         hasher.finish()
+    }
+}
+
+impl Contents {
+    pub(super) fn read(files: &TlsFiles) -> Self {
+        Self { certificate: Some(read(&files.certificate)), key: Some(read(&files.key)) }
     }
 
     /// The pair, if both files are good and belong together.
