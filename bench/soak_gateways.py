@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scenarios import Scenario
-from servers import ORIGIN, BenchError, OursOverNats, Process
+from servers import ORIGIN, ROOM, BenchError, OursOverNats, Process
 
 # Rooms by what happens in them: how many, and the limits that this takes. Publishers of floods send more than theirs allows
 # (the default); members of slow rooms are pinged so seldom that they are cut for what waits for them, not for a missing pong.
@@ -21,15 +21,8 @@ ROOMS = {
     "flooded": (4, "messagesPerSecond: 20, burst: 40", "pongWait: 30s, pingPeriod: 5s"),
     "pinged": (1, "messagesPerSecond: 20, burst: 40", "pongWait: 30s, pingPeriod: 5s"),
 }
-ROOM = """\
-apiVersion: hubbub.dev/v1alpha1
-kind: ChatRoom
-metadata: {{name: {name}, namespace: bench}}
-spec:
-  allowedOrigins: ["{origin}"]
-  limits: {{maxConnections: 1000, maxMessageBytes: 1024, sendQueue: 256, {limits}}}
-  heartbeat: {{{heartbeat}, writeWait: 10s}}
-"""
+# What all of them allow.
+LIMITS = "maxConnections: 1000, maxMessageBytes: 1024"
 # Everybody is sent away within this time; a member then comes back within two seconds (hubbub-load).
 DRAIN = ("--drain-settle", "0s", "--drain-window", "3s", "--drain-deadline", "30s")
 # How long something that must happen is awaited: far longer than it takes on a machine that does other things.
@@ -125,7 +118,7 @@ class Deployment(OursOverNats):
     def declare(self, scenario):
         for kind, (count, limits, heartbeat) in ROOMS.items():
             for number in range(1, count + 1):
-                yield ROOM.format(name=f"{kind}-{number}", origin=ORIGIN, limits=limits, heartbeat=heartbeat)
+                yield ROOM.format(name=f"{kind}-{number}", origin=ORIGIN, limits=f"{LIMITS}, {limits}", heartbeat=heartbeat)
 
     def start_bus(self):
         self.nats_port = self.start_nats()
