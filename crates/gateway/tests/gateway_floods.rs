@@ -4,7 +4,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 use hubbub_testkit::{
-    Client, GatewayProcess, Handshake, Received, RoomsFile, http, raise_descriptors, within,
+    Client, GatewayProcess, Handshake, Received, RoomsFile, http, raise_descriptors,
+    slow_reader_is_out_alone, within,
 };
 use hubbub_websocket::Opcode;
 use serde_json::Value;
@@ -144,36 +145,8 @@ async fn who_never_reads_is_evicted_alone() {
     socket.set_recv_buffer_size(4096).unwrap();
     let socket = socket.connect(gateway.listen()).await.unwrap();
     let mut slow = Client::join_on(socket, LOBBY, ORIGIN).await.unwrap();
-    let numbered = |n: usize| format!("{n:08}{}", "x".repeat(16 * 1024));
-    let mut sent = 0;
-    while members(&gateway).await == 3 {
-        assert!(sent < 10_000, "far more than any buffer and queue hold, and nobody was evicted");
-        // In step, so that nobody but the third falls behind.
-        sender.send(&numbered(sent)).await.unwrap();
-        for client in [&mut sender, &mut reader] {
-            assert_eq!(client.next_message().await, Received::Text(numbered(sent)));
-        }
-        sent += 1;
-    }
-    let mut got = 0;
-    let code = loop {
-        match slow.next_message().await {
-            Received::Text(text) => {
-                assert_eq!(text, numbered(got), "what it gets is in order and whole");
-                got += 1;
-            }
-            Received::Close(close) => break close.map(|(code, _)| code),
-            other => panic!("{other:?} after {got} of {sent} messages"),
-        }
-    };
-    assert_eq!(code, Some(1013));
-    assert!(got < sent, "it missed some");
-    for n in sent..sent + 20 {
-        sender.send(&numbered(n)).await.unwrap();
-        for client in [&mut sender, &mut reader] {
-            assert_eq!(client.next_message().await, Received::Text(numbered(n)));
-        }
-    }
+    let is_out = async || members(&gateway).await != 3;
+    slow_reader_is_out_alone(&mut sender, &mut reader, &mut slow, 16 * 1024, is_out).await;
     drop(slow);
     let evicted = r#"hubbub_gateway_connections_closed_total{reason="queue_full",by="gateway"}"#;
     gateway.metric_until(evicted, |count| count == 1.0).await;

@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::Path, time::Instant};
 
 use hubbub_testkit::{
     Certificates, Client, GatewayProcess, Member, OPEN, Opcode, Received, RoomsFile, Trust,
-    eventually, http, raise_descriptors, within,
+    eventually, http, raise_descriptors, slow_reader_is_out_alone, within,
 };
 use rustls::HandshakeKind;
 use tokio::{
@@ -215,37 +215,9 @@ async fn who_never_reads_is_cut_alone() {
     let socket = socket.connect(world.gateway.listen()).await.unwrap();
     let slow = Client::join_by_tls_on(socket, LOBBY, None, &world.trust).await;
     let mut slow = slow.unwrap();
-    let numbered = |n: usize| format!("{n:08}{}", "x".repeat(40 * 1024));
     let evicted = r#"hubbub_gateway_eviction_queue_messages_count{reason="queue_full"}"#;
-    let mut sent = 0;
-    while world.gateway.metric(evicted).await == 0.0 {
-        assert!(sent < 10_000, "far more than any buffer and queue hold, and nobody was cut");
-        // In step, so that nobody but the third falls behind.
-        sender.send(&numbered(sent)).await.unwrap();
-        for client in [&mut sender, &mut reader] {
-            assert_eq!(client.next_message().await, Received::Text(numbered(sent)));
-        }
-        sent += 1;
-    }
-    let mut got = 0;
-    let code = loop {
-        match slow.next_message().await {
-            Received::Text(text) => {
-                assert_eq!(text, numbered(got), "what it gets is in order and whole");
-                got += 1;
-            }
-            Received::Close(close) => break close.map(|(code, _)| code),
-            other => panic!("{other:?} after {got} of {sent} messages"),
-        }
-    };
-    assert_eq!(code, Some(1013));
-    assert!(got < sent, "it missed some");
-    for n in sent..sent + 20 {
-        sender.send(&numbered(n)).await.unwrap();
-        for client in [&mut sender, &mut reader] {
-            assert_eq!(client.next_message().await, Received::Text(numbered(n)));
-        }
-    }
+    let is_out = async || world.gateway.metric(evicted).await > 0.0;
+    slow_reader_is_out_alone(&mut sender, &mut reader, &mut slow, 40 * 1024, is_out).await;
     assert_eq!(world.gateway.metric(PANICS).await, 0.0);
 }
 

@@ -4,24 +4,12 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
     process::{Output, Stdio},
 };
 
-use hubbub_testkit::{Certificates, GatewayProcess, OPEN, RoomsFile, within};
+use hubbub_testkit::{Certificates, GatewayProcess, OPEN, RoomsFile, gateway_program, within};
 use serde_json::Value;
 use tokio::process::Command;
-
-/// The gateway's program, from where it is built beside this test.
-fn gateway_program() -> PathBuf {
-    if let Some(named) = std::env::var_os("HUBBUB_GATEWAY") {
-        return named.into();
-    }
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("hubbub-gateway");
-    assert!(program.is_file(), "there is no {}: run `make build`", program.display());
-    program
-}
 
 async fn load(gateway: &GatewayProcess, more: &[&str]) -> Output {
     let run = Command::new(env!("CARGO_BIN_EXE_hubbub-load"))

@@ -3,21 +3,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 
-use hubbub_testkit::{GatewayProcess, Jaeger, OPEN, RoomsFile, within};
+use hubbub_testkit::{GatewayProcess, Jaeger, OPEN, RoomsFile, gateway_program, within};
 use tokio::process::Command;
-
-/// The gateway's program, from where it is built beside this test.
-fn gateway_program() -> PathBuf {
-    if let Some(named) = std::env::var_os("HUBBUB_GATEWAY") {
-        return named.into();
-    }
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("hubbub-gateway");
-    assert!(program.is_file(), "there is no {}: run `make build`", program.display());
-    program
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_graph_shows_who_calls_the_gateway() {

@@ -16,10 +16,10 @@ use std::{
 use hubbub_api::names::HEADER_OPCODE;
 use hubbub_testkit::{
     Certificates, Client, GIVE_UP, GatewayProcess, Handshake, Jaeger, Member, Opcode, Prometheus,
-    Received, Sample, Target, eventually, http,
+    Received, Sample, Target, eventually, gateway_program, http,
 };
 use serde_json::{Value, json};
-use support::{World, gateway_program, process::OperatorProcess};
+use support::{World, process::OperatorProcess};
 
 const RIGHTS: &str = include_str!("../../../manifests/operator/rbac.yaml");
 const DASHBOARD: &str = include_str!("../../../charts/hubbub/files/dashboard.json");

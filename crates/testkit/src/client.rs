@@ -12,7 +12,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{Trust, connection::Connection, http::Answer, within};
+use crate::{
+    Trust,
+    connection::{self, Connection},
+    http::Answer,
+    within,
+};
 
 /// The mask of every frame; any will do.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
@@ -116,7 +121,7 @@ impl Client {
     ) -> Result<Self, Answer> {
         let stream = within("a handshake of TLS", trust.connect(socket)).await;
         let stream = Box::new(stream.expect("the certificate is trusted"));
-        Self::enter(Connection::Tls(stream), path, origin, &[]).await
+        Self::enter(Connection::Right(stream), path, origin, &[]).await
     }
 
     /// The same on a socket that the test has made, bound to an address of its choice, say.
@@ -151,7 +156,7 @@ impl Client {
         origin: Option<&str>,
         headers: &[(&str, &str)],
     ) -> Result<Self, Answer> {
-        Self::enter(Connection::Plain(socket), path, origin, headers).await
+        Self::enter(Connection::Left(socket), path, origin, headers).await
     }
 
     async fn enter(
@@ -160,8 +165,9 @@ impl Client {
         origin: Option<&str>,
         headers: &[(&str, &str)],
     ) -> Result<Self, Answer> {
-        socket.tcp().set_nodelay(true).expect("an open socket");
-        let host = socket.tcp().peer_addr().expect("a connected socket").to_string();
+        connection::tcp(&mut socket).set_nodelay(true).expect("an open socket");
+        let host =
+            connection::tcp(&mut socket).peer_addr().expect("a connected socket").to_string();
         let request = Request { origin, headers, ..Request::new(&host, path) };
         let key = Key::from_nonce([9; 16]);
         let bytes = request.to_bytes(&key).expect("a well-formed request");
@@ -257,7 +263,7 @@ impl Client {
                 return received;
             }
             let mut read = Vec::new();
-            match self.socket.receive(&mut read).await {
+            match connection::receive(&mut self.socket, &mut read).await {
                 Ok(0) | Err(_) => return Received::End,
                 Ok(_) => self.take_in(&mut read),
             }
@@ -299,7 +305,7 @@ impl Client {
 
     /// The socket, for what else a test wants to do to it; below TLS, if that is spoken.
     pub fn socket(&mut self) -> &mut TcpStream {
-        self.socket.tcp()
+        connection::tcp(&mut self.socket)
     }
 
     /// Ends TLS as it is ended in good order, and leaves the socket open.
@@ -308,19 +314,19 @@ impl Client {
     ///
     /// When the server is gone already.
     pub async fn end_tls(&mut self) {
-        self.socket.end_tls().await.expect("the server is there");
+        connection::end_tls(&mut self.socket).await.expect("the server is there");
     }
 
     /// The certificate that the server has shown, if it speaks TLS: its DER.
     #[must_use]
     pub fn certificate(&self) -> Option<Vec<u8>> {
-        self.socket.certificate()
+        connection::certificate(&self.socket)
     }
 
     /// Whether TLS was ended by the server in good order, once [`Received::End`] came.
     #[must_use]
     pub fn was_told_the_end(&self) -> bool {
-        self.socket.was_told_the_end()
+        connection::was_told_the_end(&self.socket)
     }
 
     fn take_in(&mut self, mut bytes: &mut [u8]) {

@@ -1,12 +1,6 @@
 //! What a client speaks over: a plain socket, or TLS; and whom it trusts.
 
-use std::{
-    io,
-    path::Path,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{io, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
@@ -16,10 +10,11 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 
 /// A client's side of TLS: the authority that it trusts, and the versions that it speaks.
 #[derive(Clone)]
@@ -108,87 +103,44 @@ impl Trust {
     }
 }
 
-/// A connection to a server.
-#[derive(Debug)]
-pub(crate) enum Connection {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A connection to a server: plain, or by TLS.
+pub(crate) type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-impl Connection {
-    pub(crate) fn tcp(&mut self) -> &mut TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_mut().0,
-        }
-    }
-
-    pub(crate) fn certificate(&self) -> Option<Vec<u8>> {
-        let Self::Tls(stream) = self else { return None };
-        let shown = stream.get_ref().1.peer_certificates()?;
-        shown.first().map(|certificate| certificate.to_vec())
-    }
-
-    pub(crate) fn was_told_the_end(&self) -> bool {
-        let Self::Tls(stream) = self else { return false };
-        !stream.get_ref().1.wants_read()
-    }
-
-    pub(crate) async fn end_tls(&mut self) -> io::Result<()> {
-        if let Self::Tls(stream) = self {
-            stream.get_mut().1.send_close_notify();
-            stream.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for bytes and puts them behind those in `into`; 0 is the end. May be dropped and called again.
-    pub(crate) async fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        if let Self::Plain(socket) = self {
-            socket.readable().await?;
-        }
-        // A buffer only when something is there, so that thousands of clients can wait; one that speaks TLS has its own anyway.
-        into.reserve(64 * 1024);
-        self.read_buf(into).await
+pub(crate) fn tcp(connection: &mut Connection) -> &mut TcpStream {
+    match connection {
+        Either::Left(socket) => socket,
+        Either::Right(stream) => stream.get_mut().0,
     }
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
+/// The certificate that the server has shown, if there was one to be shown.
+pub(crate) fn certificate(connection: &Connection) -> Option<Vec<u8>> {
+    let Either::Right(stream) = connection else { return None };
+    let shown = stream.get_ref().1.peer_certificates()?;
+    shown.first().map(|certificate| certificate.to_vec())
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
+/// Whether the server has said, in TLS, that nothing more comes.
+pub(crate) fn was_told_the_end(connection: &Connection) -> bool {
+    let Either::Right(stream) = connection else { return false };
+    !stream.get_ref().1.wants_read()
+}
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
+/// Says the same to the server.
+pub(crate) async fn end_tls(connection: &mut Connection) -> io::Result<()> {
+    if let Either::Right(stream) = connection {
+        stream.get_mut().1.send_close_notify();
+        stream.flush().await?;
     }
+    Ok(())
+}
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+/// Waits for bytes and puts them behind those in `into`; 0 is the end. May be dropped and called again.
+pub(crate) async fn receive(connection: &mut Connection, into: &mut Vec<u8>) -> io::Result<usize> {
+    if let Either::Left(socket) = connection {
+        socket.readable().await?;
     }
+    // A buffer only when something is there, so that thousands of clients can wait; one that speaks TLS has its own anyway.
+    into.reserve(64 * 1024);
+    connection.read_buf(into).await
 }

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::PoisonError,
     thread::JoinHandle,
@@ -218,6 +218,23 @@ impl Drop for GatewayProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The gateway's program for tests of other crates: that of `HUBBUB_GATEWAY`, or the one that is built beside them.
+///
+/// # Panics
+///
+/// When it is not there.
+#[must_use]
+pub fn gateway_program() -> PathBuf {
+    if let Some(named) = std::env::var_os("HUBBUB_GATEWAY") {
+        return named.into();
+    }
+    let test = std::env::current_exe().expect("a test is a program");
+    let folder = test.parent().and_then(Path::parent).expect("it lies in a folder of the build's");
+    let program = folder.join("hubbub-gateway");
+    assert!(program.is_file(), "there is no {}: run `make build`", program.display());
+    program
 }
 
 /// Lets this process have as many files open as the system allows: a test with thousands of clients needs more than the

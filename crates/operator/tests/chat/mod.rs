@@ -105,7 +105,7 @@ pub(crate) async fn gateway(server: &NatsServer, id: &str) -> GatewayProcess {
         ["--policies", "nats"],
         ["--gateway-id", id],
     ];
-    let program: PathBuf = support::gateway_program();
+    let program: PathBuf = hubbub_testkit::gateway_program();
     GatewayProcess::start(program, arguments.as_flattened()).await
 }
 

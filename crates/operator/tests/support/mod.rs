@@ -14,7 +14,6 @@ pub(crate) mod process;
 
 use std::{
     ops::{Deref, DerefMut},
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,7 +35,7 @@ use hubbub_operator::{
 use hubbub_telemetry::Traces;
 use hubbub_testkit::{
     Certificates, Cluster, ControlPlane, Controllers, GIVE_UP, GatewayProcess, Kubectl, Namespace,
-    NatsServer,
+    NatsServer, gateway_program,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
@@ -365,17 +364,6 @@ pub(crate) async fn client_of(kubeconfig: &str) -> Client {
     let mut config = kube::Config::from_custom_kubeconfig(parsed, &options).await.unwrap();
     config.default_retry = false;
     Client::try_from(config).unwrap()
-}
-
-/// The gateway that was built beside this test.
-pub(crate) fn gateway_program() -> PathBuf {
-    if let Some(named) = std::env::var_os("HUBBUB_GATEWAY") {
-        return named.into();
-    }
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("hubbub-gateway");
-    assert!(program.is_file(), "there is no {}: run `make build`", program.display());
-    program
 }
 
 pub(crate) fn condition<'a>(status: &'a ChatRoomStatus, kind: &str) -> Option<&'a Condition> {
