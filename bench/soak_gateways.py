@@ -31,13 +31,13 @@ PATIENCE_S = 60
 # (docs/experiments.md); what is leaked is the same in a single one.
 ARENAS = 1
 METRIC = re.compile(r"^(hubbub_gateway_[a-z_]+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
-# What must be the same whenever nobody is there: the name, and what it is in a sentence. A room that is subscribed to and a
-# socket that speaks HTTP have a task each, and members have none, so these tell of tasks.
+# What must be the same whenever nobody is there: the name, and what it is in a sentence.
 COUNTS = {
-    "files": "open files", "threads": "threads", "connections": "connections",
+    "files": "open files", "threads": "threads", "tasks": "tasks", "connections": "connections",
     "subscriptions": "subscribed rooms", "sockets": "HTTP sockets",
 }
 GAUGES = {
+    "tasks": "hubbub_gateway_tasks",
     "connections": "hubbub_gateway_connections", "subscriptions": "hubbub_gateway_bus_subscriptions",
     "sockets": "hubbub_gateway_http_sockets",
 }

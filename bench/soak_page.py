@@ -15,8 +15,8 @@ and `bench/soak --write` writes this section; a shorter one is part of `make tes
 In a cycle, one after the other: **churn**, 500 members in 50 rooms, 50 of them leave and 50 join a second; **slow**, 100 members in 4 rooms, of whom
 20 never read; **drain**, one of the gateways gets SIGTERM with its half of 500 members, ends and is started anew; **flood**, 20 members send half as
 much again as their rooms allow, and ten others nothing but pings; **outage**, NATS is killed and comes back after 5 seconds on the same port, with 500 members
-in their rooms. Then everybody leaves, and each gateway has to be what it was after its very first visitor: the same number of {counts}. There is no
-metric of tasks, but a room that is subscribed to and a socket that speaks HTTP have one each and members have none, so these counts tell of tasks. Memory may grow by
+in their rooms. Then everybody leaves, and each gateway has to be what it was after its very first visitor: the same number of {counts}.
+Tasks are those of the gateway's runtimes: a room that is subscribed to and a socket that speaks HTTP have one each, and members have none. Memory may grow by
 {bound:.0f} MiB in ten minutes, by least squares over the quiet moments of the gateway that lives through all cycles, its first cycle left out. {arenas}
 
 Each delivery is verified. In an outage messages may be lost, by design ([decision 5](decisions/0005-messages-while-nats-is-away.md)), so there it is only

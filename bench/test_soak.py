@@ -11,7 +11,7 @@ from soak_phases import summed
 from servers import BenchError
 from test_bench import MACHINE
 
-BEFORE = {"files": 45, "threads": 7, "connections": 0, "subscriptions": 0, "sockets": 0}
+BEFORE = {"files": 45, "threads": 7, "tasks": 30, "connections": 0, "subscriptions": 0, "sockets": 0}
 COUNTED = {"throttled": 0, "disconnects": 0, "lost": 0, "panics": 0}
 FAULTS = {"missing": 0, "doubled": 0, "reordered": 0, "misrouted": 0, "corrupt": 0}
 

@@ -6,7 +6,10 @@ use std::{
 
 use hubbub_api::{DrainReport, RoomName};
 use hubbub_telemetry::Traces;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -20,8 +23,8 @@ use crate::{
     engine::Engine,
     entrance::{Alone, Elsewhere, Entrance},
     events::{
-        DrainEvents, EngineEvents, HttpEvents, MemoryEvents, RoomMetrics, TlsEvents, Traced,
-        bus::BusEvents, policy::PolicyEvents,
+        DrainEvents, EngineEvents, HttpEvents, MemoryEvents, RoomMetrics, TaskMetrics, TlsEvents,
+        Traced, bus::BusEvents, policy::PolicyEvents,
     },
     limits::{LimitOptions, Limits},
     listener::{self, Listener, Site},
@@ -225,6 +228,8 @@ impl Gateway {
 
         let engine = Engine::start(config.shards, &config.pool, engine_events)
             .map_err(StartError::Shards)?;
+        let runtimes = engine.runtimes().iter().cloned().chain([Handle::current()]);
+        TaskMetrics::register(&mut registry, runtimes);
         rooms.observe(Arc::clone(&engine) as _);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let drain = Drain::new(config.drain);
