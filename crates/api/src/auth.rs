@@ -151,6 +151,16 @@ impl KeySource {
         Self { inline: Some(jwks.into()), ..Self::default() }
     }
 
+    /// The place outside the room where the keys stand, as a sentence names it; none for keys that are in the room itself.
+    #[must_use]
+    pub fn place(&self, namespace: &str) -> Option<String> {
+        if let Some(url) = &self.url {
+            return Some(url.clone());
+        }
+        let ConfigMapKey { name, key } = self.config_map.as_ref()?;
+        Some(format!("the key {key} of the ConfigMap {namespace}/{name}"))
+    }
+
     /// How many of its fields are given.
     pub(crate) fn given(&self) -> usize {
         [self.inline.is_some(), self.config_map.is_some(), self.url.is_some()]
@@ -201,8 +211,11 @@ pub struct JwtPolicy {
     pub issuer: String,
     /// As declared.
     pub audiences: Vec<String>,
-    /// Public keys, at least one.
+    /// Public keys. None only if they stand elsewhere and are not known, or all were taken back there: no token is good then.
     pub keys: Vec<VerificationKey>,
+    /// Where they were fetched from ([`KeySource::place`]), so that keys of one place never serve for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_from: Option<String>,
     /// As declared.
     pub claim: String,
     /// As declared.
@@ -215,19 +228,29 @@ pub struct JwtPolicy {
 }
 
 impl JwtPolicy {
-    /// The policy of what is declared, with the keys that stand where it says.
+    /// The policy of what a room of that namespace declares, with the keys that stand where it says.
     #[must_use]
-    pub fn new(declared: &Jwt, keys: Vec<VerificationKey>) -> Self {
+    pub fn new(declared: &Jwt, namespace: &str, keys: Vec<VerificationKey>) -> Self {
+        let keys_from = declared.jwks.place(namespace);
         let Jwt { issuer, audiences, claim, access_without_claim, query_parameter, leeway, .. } =
             declared.clone();
-        Self { issuer, audiences, keys, claim, access_without_claim, query_parameter, leeway }
+        Self {
+            issuer,
+            audiences,
+            keys,
+            keys_from,
+            claim,
+            access_without_claim,
+            query_parameter,
+            leeway,
+        }
     }
 
     /// Whether nobody could be let in by it who should not be: it names whom tokens are for, and its keys are sound.
     pub(crate) fn is_sound(&self) -> bool {
         !self.issuer.is_empty()
             && !self.audiences.is_empty()
-            && !self.keys.is_empty()
+            && (self.keys_from.is_some() || !self.keys.is_empty())
             && self.keys.iter().all(VerificationKey::is_sound)
             && jwks::names_are_unique(&self.keys)
     }

@@ -118,6 +118,11 @@ pub enum JwksError {
         "holds a private key: give the public half alone, and replace the key, because it was seen here"
     )]
     Private,
+    /// No key of any kind.
+    #[error(
+        "holds no key: give the public keys with which tokens are signed, as the jwks_uri of your identity provider does"
+    )]
+    Empty,
     /// Nothing with which a token could be verified.
     #[error(
         "holds no key that verifies: RSA of 2048 to 8192 bits, EC on P-256 or P-384, or Ed25519, and not for encryption"
@@ -147,6 +152,9 @@ pub fn parse_jwks(text: &str) -> Result<Vec<VerificationKey>, JwksError> {
         return Err(JwksError::TooLong);
     }
     let Set { keys } = serde_json::from_str(text).map_err(|_| JwksError::Shape)?;
+    if keys.is_empty() {
+        return Err(JwksError::Empty);
+    }
     let is_symmetric = |key: &Map<String, Value>| {
         key.get("kty").is_some_and(|kty| kty == "oct") || key.contains_key("k")
     };
@@ -320,7 +328,7 @@ mod tests {
         let mut keys = useless.to_vec();
         keys.push(ec("P-256", 32));
         assert_eq!(parse(&keys).unwrap().len(), 1);
-        assert_eq!(parse(&[]), Err(JwksError::NoneUsable));
+        assert_eq!(parse(&[]), Err(JwksError::Empty));
         assert_eq!(parse(&vec![rsa(256); MAX_KEYS + 1]), Err(JwksError::TooMany));
     }
 

@@ -124,7 +124,7 @@ impl RoomPolicy {
         };
         let ChatRoomSpec { allowed_origins, require_origin, auth, gateways, limits, heartbeat } =
             chat_room.spec.clone();
-        let jwt = auth.jwt.as_ref().map(|jwt| JwtPolicy::new(jwt, keys));
+        let jwt = auth.jwt.as_ref().map(|jwt| JwtPolicy::new(jwt, room.namespace(), keys));
         let auth = AuthPolicy { anonymous: auth.anonymous, jwt };
         let is_open = auth == AuthPolicy::default();
         Ok(Self {

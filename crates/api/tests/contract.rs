@@ -228,5 +228,20 @@ fn keys_that_stand_elsewhere_are_brought_by_who_can_look_there() {
     assert!(error.to_string().contains("give the key set by spec.auth.jwt.jwks.inline"), "{error}");
     let keys = parse_jwks(KEYS).unwrap();
     let policy = RoomPolicy::with_keys(&chat_room, keys.clone()).unwrap();
-    assert_eq!(policy.auth.jwt.unwrap().keys, keys);
+    assert_eq!(RoomPolicy::from_json(&policy.to_json().unwrap()).unwrap(), policy);
+    let jwt = policy.auth.jwt.unwrap();
+    assert_eq!(jwt.keys, keys);
+    assert_eq!(jwt.keys_from.unwrap(), "https://id.example.com/jwks.json");
+}
+
+#[test]
+fn only_keys_that_stand_elsewhere_may_be_missing() {
+    let url = Some("https://id.example.com/jwks.json".to_owned());
+    let elsewhere = with_tokens(KeySource { url, ..KeySource::default() });
+    let policy = RoomPolicy::with_keys(&elsewhere, Vec::new()).unwrap();
+    assert_eq!(RoomPolicy::from_json(&policy.to_json().unwrap()).unwrap(), policy);
+    let here = with_tokens(KeySource::inline(KEYS));
+    let policy = RoomPolicy::with_keys(&here, Vec::new()).unwrap();
+    let error = RoomPolicy::from_json(&policy.to_json().unwrap()).unwrap_err();
+    assert!(matches!(error, PolicyError::Keys), "{error}");
 }

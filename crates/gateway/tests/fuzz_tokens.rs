@@ -46,7 +46,7 @@ static KEYS: LazyLock<Vec<VerificationKey>> = LazyLock::new(|| {
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let declared = Jwt::new(ISSUER, AUDIENCE, KeySource::default());
-    Verifier::new(&JwtPolicy::new(&declared, KEYS.clone()))
+    Verifier::new(&JwtPolicy::new(&declared, "demo", KEYS.clone()))
 });
 
 /// Good claims.

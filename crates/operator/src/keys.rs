@@ -2,7 +2,8 @@
 //! name them.
 //!
 //! Gateways need no way out for that, and never see more than public keys. A set that was good once stays in use while its source
-//! cannot be reached: an identity provider that is away locks nobody out. What takes a key away is a set without it.
+//! cannot be reached: an identity provider that is away locks nobody out. What takes a key away is a set without it, and what takes all
+//! away is one with none.
 
 mod hosts;
 mod source;
@@ -14,7 +15,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use hubbub_api::{KeySource, VerificationKey, parse_jwks};
+use hubbub_api::{JwksError, KeySource, VerificationKey, parse_jwks};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,7 @@ const AT_ONCE: usize = 8;
 pub struct Known {
     /// The newest set that was good.
     pub keys: Option<Arc<Vec<VerificationKey>>>,
-    /// Why the last look at the source brought none.
+    /// Why the last look at the source brought no keys.
     pub fault: Option<String>,
 }
 
@@ -145,9 +146,7 @@ impl KeySets {
     }
 
     fn took(&self, context: &Context, source: &Source, fetched: Result<String, String>) {
-        let fetched = fetched.and_then(|text| {
-            parse_jwks(&text).map_err(|error| format!("what {source} holds {error}"))
-        });
+        let fetched = fetched.and_then(|text| known(source, &text));
         let mut sets = self.sets();
         // Nobody may want it any more.
         let Some(set) = sets.get_mut(source) else { return };
@@ -158,9 +157,9 @@ impl KeySets {
         };
         let before = set.known.clone();
         let wait = match fetched {
-            Ok(keys) => {
+            Ok(known) => {
                 set.failures = 0;
-                set.known = Known { keys: Some(Arc::new(keys)), fault: None };
+                set.known = known;
                 period
             }
             Err(fault) => {
@@ -182,6 +181,18 @@ impl KeySets {
 
     fn sets(&self) -> MutexGuard<'_, HashMap<Source, Set>> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a text says of the keys. That there is none is said, too: that is how the last one is taken back.
+fn known(source: &Source, text: &str) -> Result<Known, String> {
+    let told = |error: JwksError| format!("{source}: the key set {error}");
+    match parse_jwks(text) {
+        Ok(keys) => Ok(Known { keys: Some(Arc::new(keys)), fault: None }),
+        Err(error @ JwksError::Empty) => {
+            Ok(Known { keys: Some(Arc::default()), fault: Some(told(error)) })
+        }
+        Err(error) => Err(told(error)),
     }
 }
 

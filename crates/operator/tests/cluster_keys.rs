@@ -86,6 +86,79 @@ async fn keys_of_an_address_follow_it_and_stay_while_it_is_away() {
     assert!(server.asked() > 4);
 }
 
+/// A room that was open to all, and is declared anew to ask for tokens whose keys cannot be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_comes_to_ask_for_tokens_is_closed_without_their_keys_and_all_else_counts() {
+    let world = World::start().await;
+    let issuer = TokenIssuer::new(ISSUER, "one");
+    let certificates = Certificates::for_server(&["localhost"]);
+    let server = KeyServer::start(&certificates, &issuer.jwks()).await;
+    let operator = world.operator_asking(&certificates, &["localhost"]).await;
+    let gateway = world.gateway("gateway", "default").await;
+    world.room("lobby", "default").await;
+    world.ready("lobby").await;
+    let path = world.path("lobby");
+    let origin = Some("https://chat.example.com");
+    let mut open = Client::join(gateway.listen(), &path, origin).await.unwrap();
+
+    server.answer(503, "");
+    let jwks = |url: &str| json!({"issuer": ISSUER, "audiences": ["chat"], "jwks": {"url": url}});
+    let auth = json!({"anonymous": "None", "jwt": jwks(&server.url())});
+    world.patch_room("lobby", json!({"spec": {"auth": auth}})).await;
+    tells(&world, "lobby", &["answered 503", "nobody enters by a token until there are keys"])
+        .await;
+    assert_eq!(open.close_code().await, Some(4401));
+    let anonymous = Client::join(gateway.listen(), &path, origin).await;
+    assert_eq!(anonymous.unwrap_err().status, 401);
+    assert_eq!(knock(&gateway, &path, &issuer.token("chat")).await, 401);
+
+    server.answer(200, &issuer.jwks());
+    world.ready("lobby").await;
+    assert_eq!(knock(&gateway, &path, &issuer.token("chat")).await, 101);
+
+    // Other keys that cannot be had: those of the old place are not good for the new one, and all else that was declared counts.
+    let elsewhere = format!("https://localhost:{}/other", server.port());
+    server.answer(503, "");
+    let spec = json!({"auth": {"jwt": jwks(&elsewhere)}, "allowedOrigins": ["https://other.example"], "requireOrigin": true});
+    world.patch_room("lobby", json!({"spec": spec})).await;
+    tells(
+        &world,
+        "lobby",
+        &["/other answered 503", "nobody enters by a token until there are keys"],
+    )
+    .await;
+    assert_eq!(knock(&gateway, &path, &issuer.token("chat")).await, 403, "of another origin");
+    operator.stop().await;
+
+    // Nor are they after a restart.
+    let _operator = world.operator_asking(&certificates, &["localhost"]).await;
+    let back = json!({"spec": {"allowedOrigins": [origin]}});
+    world.patch_room("lobby", back).await;
+    until("the origin counts", async || knock(&gateway, &path, &issuer.token("chat")).await == 401)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_set_takes_the_last_key_back() {
+    let world = World::start().await;
+    let issuer = TokenIssuer::new(ISSUER, "one");
+    let certificates = Certificates::for_server(&["localhost"]);
+    let server = KeyServer::start(&certificates, &issuer.jwks()).await;
+    let _operator = world.operator_asking(&certificates, &["localhost"]).await;
+    let gateway = world.gateway("gateway", "default").await;
+    room(&world, "lobby", json!({"url": server.url()})).await;
+    world.ready("lobby").await;
+    let (path, authorization) = (world.path("lobby"), format!("Bearer {}", issuer.token("chat")));
+    let headers = [("Authorization", authorization.as_str())];
+    let origin = Some("https://chat.example.com");
+    let mut member = Client::join_with(gateway.listen(), &path, origin, &headers).await.unwrap();
+    server.answer(200, r#"{"keys": []}"#);
+    tells(&world, "lobby", &["holds no key", "nobody enters by a token until there are keys"])
+        .await;
+    assert_eq!(member.close_code().await, Some(4401));
+    assert_eq!(knock(&gateway, &path, &issuer.token("chat")).await, 401);
+}
+
 /// Waits until the room says of its keys that.
 async fn tells(world: &World, name: &str, words: &[&str]) {
     world
@@ -166,11 +239,8 @@ async fn keys_of_a_config_map_are_read_from_the_rooms_own_namespace() {
                 && s.conditions.iter().any(|c| c.message.contains("there is no ConfigMap keys"))
         })
         .await;
-    assert_eq!(
-        knock(&gateway, &world.path("lobby"), &issuer.token("chat")).await,
-        404,
-        "not open to all"
-    );
+    let path = world.path("lobby");
+    assert_eq!(knock(&gateway, &path, &issuer.token("chat")).await, 401, "not open to all");
     let literal = format!("--from-literal=jwks.json={}", issuer.jwks());
     world.kubectl().run(&["create", "configmap", "keys", "-n", DEMO, &literal]).await;
     world.ready("lobby").await;

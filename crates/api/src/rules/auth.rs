@@ -138,7 +138,8 @@ pub(super) const RULES: &[Rule] = &[
         "spec.auth.jwt.jwks.inline",
         r#"self.size() > 65536 || !self.contains('"keys"') || self.matches('"kty"\\s*:\\s*"oct"') || self.matches('"(RSA|P-256|P-384|Ed25519)"')"#,
         |room| {
-            let faults = [JwksError::NoneUsable, JwksError::TooMany, JwksError::Repeated];
+            let faults =
+                [JwksError::Empty, JwksError::NoneUsable, JwksError::TooMany, JwksError::Repeated];
             !faults.into_iter().any(|fault| inline_has(room, fault))
         },
     ),

@@ -52,7 +52,7 @@ pub(super) fn plan(Validated { observed, verdict }: Validated) -> Plan {
 
 fn policy(observed: &Observed, verdict: &Verdict) -> Policy {
     let wanted = match verdict {
-        Verdict::Pause | Verdict::Refuse(..) | Verdict::Await(_) => return Policy::Keep,
+        Verdict::Pause | Verdict::Refuse(..) | Verdict::Await => return Policy::Keep,
         Verdict::Withdraw if !observed.bucket_read => return Policy::Unknown,
         Verdict::Withdraw if observed.entry.present => return Policy::Remove,
         Verdict::Withdraw => return Policy::Keep,

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use hubbub_api::kubernetes::{ChatRoomStatus, ConditionType, GatewayCounts, Reason};
+use hubbub_api::{
+    RoomPolicy,
+    kubernetes::{ChatRoomStatus, ConditionType, GatewayCounts, Reason},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -84,12 +87,12 @@ pub(super) fn status(applied: Applied) -> Option<Telling> {
             _ => return None,
         },
         Verdict::Pause => paused(&before, &observed),
-        Verdict::Serve(_) | Verdict::Refuse(..) | Verdict::Await(_) => {
+        Verdict::Serve(_) | Verdict::Refuse(..) | Verdict::Await => {
             let accepted = accepted(&verdict);
             let told = counters(&observed, &before, counts);
             let programmed = programmed(&observed, &before, &verdict, &published, counts);
             let ready = ready(&accepted, &programmed);
-            let keys = keys(&observed);
+            let keys = keys(&observed, &verdict);
             let findings = [Some(accepted), Some(programmed), Some(ready), keys];
             let date = |f: Finding| f.dated(&before.conditions, generation, observed.wall);
             ChatRoomStatus {
@@ -160,9 +163,20 @@ fn accepted(verdict: &Verdict) -> Finding {
     }
 }
 
-/// Whether the keys that stand elsewhere are as they are there; none for a room without such keys. Ready does not depend on it: what was
-/// fetched before is still in use.
-fn keys(observed: &Observed) -> Option<Finding> {
+/// What is told while keys are looked for the first time.
+const FETCHING: &str = "the keys are being fetched";
+
+/// What is told of a room whose tokens nobody can verify.
+const NO_KEYS: &str = "nobody enters by a token until there are keys";
+
+/// Whether the policy asks for tokens and has no keys to verify any.
+fn lacks_keys(policy: &RoomPolicy) -> bool {
+    policy.auth.jwt.as_ref().is_some_and(|jwt| jwt.keys.is_empty())
+}
+
+/// Whether the keys that stand elsewhere are as they are there; none for a room without such keys. Ready does not depend on it as long as
+/// those that were fetched before are in use.
+fn keys(observed: &Observed, verdict: &Verdict) -> Option<Finding> {
     let Seen::Room(room) = &observed.seen else { return None };
     let jwks = &room.spec.auth.jwt.as_ref()?.jwks;
     if jwks.url.is_none() && jwks.config_map.is_none() {
@@ -176,16 +190,13 @@ fn keys(observed: &Observed) -> Option<Finding> {
             let message = format!("{count} {noun} tokens");
             Finding::new(kind, Truth::True, Reason::KeysResolved, message)
         }
-        (None, None) => {
-            Finding::new(kind, Truth::Unknown, Reason::Pending, "the keys are being fetched")
-        }
-        (Some(fault), keys) => {
-            let rest = if keys.is_some() || observed.entry.present {
-                "; those that were fetched before stay in use"
-            } else {
-                ""
-            };
-            Finding::new(kind, Truth::False, Reason::KeysUnavailable, format!("{fault}{rest}"))
+        (None, None) => Finding::new(kind, Truth::Unknown, Reason::Pending, FETCHING),
+        (Some(fault), _) => {
+            let has_keys = matches!(verdict, Verdict::Serve(policy) if !lacks_keys(policy));
+            let rest =
+                if has_keys { "those that were fetched before stay in use" } else { NO_KEYS };
+            let message = format!("{fault}; {rest}");
+            Finding::new(kind, Truth::False, Reason::KeysUnavailable, message)
         }
     })
 }
@@ -200,18 +211,8 @@ fn programmed(
     let finding = |truth, reason, message: String| {
         Finding::new(ConditionType::Programmed, truth, reason, message)
     };
-    if let Verdict::Await(fault) = verdict {
-        let rest = if observed.entry.present {
-            "; what was published before stays in force"
-        } else {
-            "; nobody can enter until they are there"
-        };
-        return match fault {
-            Some(fault) => finding(Truth::False, Reason::KeysUnavailable, format!("{fault}{rest}")),
-            None => {
-                finding(Truth::Unknown, Reason::Pending, "the keys are being fetched".to_owned())
-            }
-        };
+    if matches!(verdict, Verdict::Await) {
+        return finding(Truth::Unknown, Reason::Pending, FETCHING.to_owned());
     }
     let Verdict::Serve(policy) = verdict else {
         let message = if observed.entry.present {
@@ -267,6 +268,15 @@ fn programmed(
         return as_before();
     }
     let GatewayCounts { ready, programmed } = counts;
+    if ready > 0 && programmed == ready && lacks_keys(policy) {
+        return match &observed.keys.fault {
+            Some(fault) => {
+                let message = format!("{fault}; {NO_KEYS}");
+                finding(Truth::False, Reason::KeysUnavailable, message)
+            }
+            None => finding(Truth::Unknown, Reason::Pending, FETCHING.to_owned()),
+        };
+    }
     if ready > 0 && programmed == ready {
         let message = format!("every serving gateway of pool {pool} runs generation {generation}");
         return finding(Truth::True, Reason::Programmed, message);

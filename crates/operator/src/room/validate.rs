@@ -23,8 +23,8 @@ pub(super) enum Verdict {
     Pause,
     /// It is to be served by this policy.
     Serve(Box<RoomPolicy>),
-    /// It keeps every rule, but the keys of its tokens are not known; what was in force stays. With why, if they could not be had.
-    Await(Option<String>),
+    /// It keeps every rule, and the keys of its tokens are being looked for; what was in force stays until it is known whether there are any.
+    Await,
     /// It breaks rules or cannot be read; what was in force stays.
     Refuse(Reason, String),
 }
@@ -44,7 +44,7 @@ pub(super) fn validate(observed: Observed) -> Validated {
         Seen::Room(room) if is_paused(room) => Verdict::Pause,
         Seen::Room(room) => match policy(room, &observed) {
             Ok(policy) => Verdict::Serve(Box::new(policy)),
-            Err(PolicyError::KeysElsewhere) => Verdict::Await(observed.keys.fault.clone()),
+            Err(PolicyError::KeysElsewhere) => Verdict::Await,
             Err(PolicyError::Invalid(violations)) => {
                 let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
                 Verdict::Refuse(Reason::Invalid, told.join("; "))
@@ -55,20 +55,28 @@ pub(super) fn validate(observed: Observed) -> Validated {
     Validated { observed, verdict }
 }
 
-/// The room's policy, with the keys that were fetched for it. Where none were, the published one is as good, as long as it is of the same
-/// spec: its keys were fetched from the same place.
+/// The room's policy, with the keys that were fetched for it, or those of the published one if they are of the same place. Where there are none
+/// it has none, so that nobody enters by a token: what asks for tokens is never open because its keys cannot be had. Only a room that is
+/// not served, or asks for tokens already, is left as it is until its place was looked at for the first time.
 fn policy(room: &ChatRoomResource, observed: &Observed) -> Result<RoomPolicy, PolicyError> {
     let declared = room.declared();
-    match (RoomPolicy::from_chat_room(&declared), &observed.keys.keys, &observed.entry.policy) {
-        (Err(PolicyError::KeysElsewhere), Some(keys), _) => {
-            RoomPolicy::with_keys(&declared, keys.to_vec())
+    match RoomPolicy::from_chat_room(&declared) {
+        Err(PolicyError::KeysElsewhere) => {}
+        policy => return policy,
+    }
+    if let Some(keys) = &observed.keys.keys {
+        return RoomPolicy::with_keys(&declared, keys.to_vec());
+    }
+    let before = observed.entry.policy.as_ref().map(|published| published.auth.jwt.as_ref());
+    let is_first_look = observed.keys.fault.is_none();
+    let without = RoomPolicy::with_keys(&declared, Vec::new())?;
+    let place = without.auth.jwt.as_ref().and_then(|jwt| jwt.keys_from.as_ref());
+    match before {
+        Some(Some(jwt)) if jwt.keys_from.as_ref() == place => {
+            RoomPolicy::with_keys(&declared, jwt.keys.clone())
         }
-        (Err(PolicyError::KeysElsewhere), None, Some(published))
-            if published.generation == declared.metadata.generation =>
-        {
-            Ok(RoomPolicy::clone(published))
-        }
-        (policy, ..) => policy,
+        None | Some(Some(_)) if is_first_look => Err(PolicyError::KeysElsewhere),
+        _ => Ok(without),
     }
 }
 
