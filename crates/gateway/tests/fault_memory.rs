@@ -1,5 +1,5 @@
-//! A gateway in a memory cage of 64 MiB: who does not read is evicted long before memory runs out, and the others miss
-//! nothing. Needs root and the kernel's memory cgroups (either version).
+//! A gateway in a memory cage: who does not read is evicted long before memory runs out, who finishes no message is sent away before
+//! the kernel ends the gateway, and the others miss nothing. Needs root and the kernel's memory cgroups (either version).
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
@@ -16,7 +16,7 @@ use tokio::net::TcpSocket;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
 const LOBBY: &str = "/rooms/demo/lobby";
-const CAGE_BYTES: u64 = 64 * 1024 * 1024;
+const MIB: usize = 1024 * 1024;
 const READERS: usize = 950;
 const DEAF: usize = 50;
 /// Of a message; the queue's bound in bytes is a megabyte, so that 50 deaf members alone could take 50 MiB.
@@ -29,7 +29,7 @@ struct Cage {
 }
 
 impl Cage {
-    fn new() -> Self {
+    fn new(bytes: usize) -> Self {
         let own = std::fs::read_to_string("/proc/self/cgroup").expect("Linux tells the cgroup");
         let first = own.lines().find_map(|line| line.split_once(":memory:")).map(|(_, path)| path);
         let unified = first.is_none();
@@ -42,7 +42,7 @@ impl Cage {
         // In a container the path may be one of the host's, and what is mounted is the own one already.
         let full = Path::new(root).join(path.trim_start_matches('/'));
         let parent = if full.is_dir() { full } else { PathBuf::from(root) };
-        let directory = parent.join(format!("hubbub-test-{}", std::process::id()));
+        let directory = parent.join(format!("hubbub-test-{}-{bytes}", std::process::id()));
         std::fs::create_dir(&directory).unwrap_or_else(|error| {
             panic!(
                 "cannot make the memory cgroup {}: {error}; this test needs root and a writable /sys/fs/cgroup",
@@ -51,7 +51,7 @@ impl Cage {
         });
         let cage = Self { directory, unified };
         let limit = if unified { "memory.max" } else { "memory.limit_in_bytes" };
-        std::fs::write(cage.file(limit), CAGE_BYTES.to_string()).unwrap_or_else(|error| {
+        std::fs::write(cage.file(limit), bytes.to_string()).unwrap_or_else(|error| {
             panic!(
                 "cannot limit the memory of {}: {error}; is the memory controller on?",
                 cage.file(limit).display()
@@ -96,6 +96,14 @@ impl Drop for Cage {
     }
 }
 
+async fn gateway(cage: &Cage, file: &RoomsFile) -> GatewayProcess {
+    let mut command = cage.command(GATEWAY);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--log-format", "json"]);
+    command.args(file.flags(&[]));
+    GatewayProcess::start_command(command).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_64_mib_fifty_members_who_never_read_are_evicted_and_nobody_else_loses_anything() {
     raise_descriptors();
@@ -105,18 +113,8 @@ async fn in_64_mib_fifty_members_who_never_read_are_evicted_and_nobody_else_lose
          limits: {messagesPerSecond: 100000, burst: 100000, maxMessageBytes: 4096, sendQueue: 256}, \
          heartbeat: {pongWait: 1h, pingPeriod: 59m, writeWait: 5m}",
     );
-    let cage = Cage::new();
-    let mut command = cage.command(GATEWAY);
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--log-format",
-        "json",
-    ]);
-    command.args(file.flags(&[]));
-    let gateway = GatewayProcess::start_command(command).await;
+    let cage = Cage::new(64 * MIB);
+    let gateway = gateway(&cage, &file).await;
     let listen = gateway.listen();
     let mut deaf = Vec::new();
     for _ in 0..DEAF {
@@ -152,5 +150,50 @@ async fn in_64_mib_fifty_members_who_never_read_are_evicted_and_nobody_else_lose
     assert_eq!(cage.kills(), 0, "the kernel killed nobody");
     println!("{sent} messages; the cage held {} bytes at most", cage.peak());
     drop(deaf);
+    drop(gateway);
+}
+
+/// Begins a message of four mebibytes, of which the last byte never comes.
+async fn begin(client: &mut Client) {
+    let size = 4 * MIB;
+    let mut bytes = b"\x82\xff".to_vec();
+    bytes.extend_from_slice(&(size as u64).to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.resize(bytes.len() + size - 1, 0);
+    // Who is sent away does not get all of it out.
+    let _ = client.send_bytes(&bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_128_mib_members_who_hold_twice_as_much_are_sent_away_and_neither_the_gateway_nor_anybody_else_goes()
+ {
+    let limits =
+        "{allowedOrigins: ['*'], requireOrigin: false, limits: {maxMessageBytes: 4194304}}";
+    let file = RoomsFile::new(&[("lobby", limits), ("quiet", limits)]);
+    let cage = Cage::new(128 * MIB);
+    let gateway = gateway(&cage, &file).await;
+    let mut quiet = Vec::new();
+    for _ in 0..20 {
+        let member = Member::join(gateway.listen(), "/rooms/demo/quiet", None).await;
+        quiet.push(member.expect("the room is served"));
+    }
+    let mut greedy = Vec::new();
+    for _ in 0..60 {
+        let client = Client::join(gateway.listen(), LOBBY, None).await;
+        greedy.push(client.expect("the room is served"));
+    }
+    within("everything is sent, or its sender sent away", async {
+        futures_util::future::join_all(greedy.iter_mut().map(begin)).await;
+    })
+    .await;
+    let shed = "hubbub_gateway_connections_closed_total{reason=\"memory\",by=\"gateway\"}";
+    gateway.metric_until(shed, |shed| shed > 0.0).await;
+    quiet[0].send("still here").await;
+    for member in &quiet {
+        member.hears("still here").await;
+        assert!(!member.has_ended(), "who holds nothing stays");
+    }
+    assert_eq!(cage.kills(), 0, "the kernel killed nobody");
+    println!("{} sent away; the cage held {} bytes", gateway.metric(shed).await, cage.peak());
     drop(gateway);
 }

@@ -167,6 +167,11 @@ impl Decoder {
         self.partial.as_deref().is_some_and(Partial::is_open)
     }
 
+    /// The bytes that have arrived of what is incomplete; what is [held](Decoder::heap_bytes) for it is up to twice as much.
+    pub fn arrived_bytes(&self) -> usize {
+        self.partial.as_deref().map_or(0, Partial::len)
+    }
+
     /// The bytes of heap held now; 0 between messages.
     pub fn heap_bytes(&self) -> usize {
         self.partial.as_deref().map_or(0, |partial| size_of::<Partial>() + partial.capacity())

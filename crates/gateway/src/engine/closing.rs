@@ -4,7 +4,7 @@ use hubbub_websocket::{Decoder, Role, close_frame};
 
 use super::{
     Ending,
-    member::{Member, NEVER, State},
+    member::{NEVER, State},
     outbox::{Chunk, Outbox},
     shard::Shard,
     writing::millis,
@@ -15,12 +15,6 @@ const CLOSE_TIME: u64 = 5_000;
 
 /// Milliseconds in which a peer whose bytes make no sense any more may still send some before it is dropped.
 const LINGER_TIME: u64 = 2_000;
-
-/// Bytes that must wait for a member before it is sent away for their sake: less waits for any healthy member now and then.
-const WORTH_SHEDDING: usize = 4 * 1024;
-
-/// Of so many members one is sent away for want of memory where nothing waits for any of them.
-const SHED_ONE_IN: usize = 100;
 
 /// Members of one shard that may be on their way out in a drain at the same time: so many reconnects and goodbyes at
 /// once do no harm, and a peer that never answers holds up no one behind it for long.
@@ -76,32 +70,6 @@ impl Shard {
         member.close_at = self.now + patience;
         self.on_writable(key);
         self.arm(key);
-    }
-
-    /// Sends members away until about so many bytes are free: those first for whom most waits, and where that is not
-    /// enough a few of the others, whoever they are.
-    pub(super) fn shed(&mut self, bytes: usize) {
-        let open = |(key, member): (usize, &Member)| {
-            let here = member.state == State::Open && member.socket.is_some();
-            here.then(|| (member.held_bytes(), key as u32))
-        };
-        let (mut holding, others): (Vec<_>, Vec<_>) =
-            self.members.iter().filter_map(open).partition(|(held, _)| *held >= WORTH_SHEDDING);
-        holding.sort_unstable_by(|one, other| other.cmp(one));
-        let mut freed = 0_usize;
-        for (held, key) in holding {
-            if freed >= bytes {
-                return;
-            }
-            freed = freed.saturating_add(held);
-            self.close(key, Ending::Shed);
-        }
-        if freed < bytes {
-            let few = others.len().div_ceil(SHED_ONE_IN);
-            for (_, key) in self.random.choose_multiple(others, few) {
-                self.close(key, Ending::Shed);
-            }
-        }
     }
 
     /// Tells what waited for a member that is about to be cut.

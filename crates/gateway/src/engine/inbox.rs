@@ -40,8 +40,10 @@ pub(super) enum Command {
     RoomGone(Arc<Room>),
     /// Close everybody, spread evenly over the time from now to so many milliseconds later.
     Drain { window: u64 },
-    /// Send members away until about so many bytes are free.
-    Shed { bytes: usize },
+    /// Tell how many bytes are held for each of those members for whom much is held.
+    Weigh { answer: oneshot::Sender<Vec<usize>> },
+    /// Send members away until about so many bytes are free, and some of those for whom nothing is held if others are to go as well.
+    Shed { bytes: usize, others: bool },
     /// Drop everybody at once.
     Cut,
     /// End the thread.

@@ -202,10 +202,18 @@ impl Member {
     /// Bytes that wait for it, or that it has sent and that cannot be dealt with yet.
     pub(super) fn held_bytes(&self) -> usize {
         let out = self.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
-        let sent = self.stall.as_ref().map_or(0, |stall| {
+        out + self.stalled_bytes() + self.decoder.heap_bytes()
+    }
+
+    /// Bytes that it has sent and that are not dealt with yet.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.stalled_bytes() + self.decoder.arrived_bytes()
+    }
+
+    fn stalled_bytes(&self) -> usize {
+        self.stall.as_ref().map_or(0, |stall| {
             stall.rest.len() + stall.message.as_ref().map_or(0, |message| message.payload.len())
-        });
-        out + sent + self.decoder.heap_bytes()
+        })
     }
 
     /// The earliest time at which something has to be done.

@@ -41,6 +41,7 @@ use crate::{
     token::TokenCache,
 };
 
+mod allowance;
 mod closing;
 mod connection_id;
 mod delivery;
@@ -50,6 +51,7 @@ mod member;
 mod outbox;
 mod reading;
 mod shard;
+mod shedding;
 mod standing;
 mod timers;
 mod transport;
@@ -58,6 +60,7 @@ mod waiting;
 mod wheel;
 mod writing;
 
+use allowance::Allowance;
 pub use connection_id::{ConnectionId, MalformedConnectionId};
 pub(crate) use delivery::Delivery;
 use delivery::Trip;
@@ -157,6 +160,7 @@ pub(crate) struct Shared {
     events: EngineEvents,
     /// Tokens that were verified lately, at the door or on a connection.
     tokens: TokenCache,
+    allowance: Allowance,
 }
 
 impl Shared {
@@ -215,6 +219,7 @@ impl Engine {
             names: Mutex::default(),
             events,
             tokens: TokenCache::default(),
+            allowance: Allowance::default(),
         });
         let mut inboxes = Vec::with_capacity(shards.get());
         let mut runtimes = Vec::with_capacity(shards.get());
@@ -313,14 +318,6 @@ impl Engine {
         let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         for inbox in &self.inboxes {
             inbox.push(Command::Drain { window });
-        }
-    }
-
-    /// Sends members away until about so many bytes are free.
-    pub fn shed(&self, bytes: u64) {
-        let each = bytes.div_ceil(self.inboxes.len().max(1) as u64);
-        for inbox in &self.inboxes {
-            inbox.push(Command::Shed { bytes: usize::try_from(each).unwrap_or(usize::MAX) });
         }
     }
 

@@ -10,7 +10,7 @@ use hubbub_telemetry::OpenSpan;
 use hubbub_websocket::{Decoder, Event, Kind, Limits, Opcode, Role, frame};
 
 use super::{
-    Ending,
+    Ending, allowance,
     member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, Held, NEVER, Stall, State, Untaken},
     shard::Shard,
     standing::Control,
@@ -73,9 +73,18 @@ impl Shard {
             if member.stall.is_some() {
                 return; // the timer comes back to the socket
             }
+            let pending = member.pending_bytes();
             let Some(socket) = member.socket.as_mut() else { return };
             let limits = &self.rooms[member.room as usize].policy.declared().limits;
-            let at_once = read_at_once(limits).min(self.read_buffer.len());
+            let mut at_once = read_at_once(limits).min(self.read_buffer.len());
+            if self.shared.allowance.is_spent() {
+                if pending >= allowance::ALWAYS {
+                    self.shared.allowance.hold_back();
+                    self.stall(key, None, self.now + allowance::RETRY);
+                    return self.arm(key);
+                }
+                at_once = at_once.min(allowance::ALWAYS);
+            }
             match socket.read(&mut self.read_buffer[..at_once]) {
                 Ok(Taken { bytes: 0, .. }) => return self.peer_finished(key),
                 Ok(Taken { bytes: read, drained }) => {
@@ -113,6 +122,7 @@ impl Shard {
         }
         let limit = self.rooms[member.room as usize].policy.declared().limits.max_message_bytes;
         let limits = Limits::for_message_bytes(limit as usize);
+        let before = (member.pending_bytes(), member.decoder.heap_bytes());
         // Out of the member, so that an event may borrow from it while the member is changed.
         let mut decoder = std::mem::replace(&mut member.decoder, Decoder::new(Role::Server));
         let mut used = 0;
@@ -151,6 +161,12 @@ impl Shard {
         let Some(member) = self.members.get_mut(key as usize) else { return };
         if let Some(stall) = &mut member.stall {
             stall.rest.extend_from_slice(&bytes[used..]);
+        }
+        let kept = member.pending_bytes().saturating_sub(before.0);
+        // A buffer that has grown may have been copied, and the old one is in memory yet.
+        let copied = if member.decoder.heap_bytes() > before.1 { before.1 } else { 0 };
+        if kept + copied > 0 {
+            self.shared.allowance.take(kept + copied);
         }
         if !in_message || member.stall.is_some() {
             member.message_by = NEVER;

@@ -262,7 +262,10 @@ impl Shard {
                 }
             }
             Command::Drain { window } => self.begin_exodus(window),
-            Command::Shed { bytes } => self.shed(bytes),
+            Command::Weigh { answer } => {
+                let _ = answer.send(self.weigh());
+            }
+            Command::Shed { bytes, others } => self.shed(bytes, others),
             Command::Cut => self.cut_everybody(),
             Command::Stop => {
                 self.cut_everybody();

@@ -74,6 +74,10 @@ impl Partial {
         self.frame.is_some()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
