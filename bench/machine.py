@@ -16,6 +16,11 @@ def version(*command):
         return "not installed"
 
 
+def commit():
+    """The commit whose text is here, marked where files differ from it: what is measured must be found again."""
+    return version("git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12")
+
+
 def machine():
     with open("/proc/cpuinfo") as cpuinfo:
         model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
