@@ -30,6 +30,7 @@
 //! the API server knows it, its status and its definition; the gateway is built without.
 
 mod allowed;
+mod answer;
 mod auth;
 mod chat_room;
 mod document;
@@ -50,6 +51,7 @@ mod statement;
 mod suggest;
 
 pub use allowed::{AllowedOrigins, OriginRefusal, PatternError, PatternFault};
+pub use answer::is_nats_answer;
 pub use auth::{
     Access, Auth, AuthPolicy, ConfigMapKey, DEFAULT_CLAIM, DEFAULT_CONFIG_MAP_KEY, Jwt, JwtPolicy,
     KeySource,

@@ -5,12 +5,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::room_name::RoomName;
+use crate::{answer::is_nats_answer, room_name::RoomName};
 
 /// Why a statement cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("not an operator's statement: {0}")]
-pub struct StatementError(#[from] serde_json::Error);
+pub enum StatementError {
+    /// The text is not JSON of this shape.
+    #[error("not an operator's statement: {0}")]
+    Json(#[from] serde_json::Error),
+    /// No operator wrote it.
+    #[error("not an operator's statement: an answer of NATS was written over it")]
+    Answer,
+}
 
 /// All rooms of these namespaces that exist are in the bucket, or kept.
 ///
@@ -45,8 +51,12 @@ impl Statement {
     ///
     /// # Errors
     ///
-    /// [`StatementError`] for what is not JSON of this shape.
+    /// [`StatementError`] for what is not JSON of this shape, and for an answer of NATS, which would read as a statement that
+    /// says nothing.
     pub fn from_json(json: &[u8]) -> Result<Self, StatementError> {
+        if is_nats_answer(json) {
+            return Err(StatementError::Answer);
+        }
         Ok(serde_json::from_slice(json)?)
     }
 
@@ -81,5 +91,7 @@ mod tests {
         assert!(all.denies(&room("other/lobby")));
         assert_eq!(Statement::from_json(&all.to_json().unwrap()).unwrap(), all);
         assert!(Statement::from_json(b"[").is_err());
+        let answer = br#"{"type": "io.nats.jetstream.api.v1.stream_info_response"}"#;
+        assert!(matches!(Statement::from_json(answer), Err(StatementError::Answer)));
     }
 }

@@ -7,9 +7,14 @@
 //!
 //! Beside the policies stands what the operator says of the bucket as a whole ([`Statement`]). Its key is there before the
 //! first policy, so who meets policies in a bucket knows from which operators they can be.
+//!
+//! Whoever has stolen a gateway's login can have NATS write its answers under any key. What is neither a room's nor an operator's
+//! is taken out, and this operator's statement is written again.
+
+mod strays;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     convert::Infallible,
     ops::Bound,
     pin::pin,
@@ -40,6 +45,8 @@ use crate::{
     error::in_words,
     fence::{Fence, Fenced},
 };
+
+pub use strays::Tidied;
 
 /// How long one write may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
@@ -90,6 +97,20 @@ pub struct Entry {
     pub policy: Option<Arc<RoomPolicy>>,
     /// Whether there is a value, readable or not.
     pub present: bool,
+    /// Whether it is neither a room's nor an operator's, and is to be taken out.
+    pub stray: bool,
+}
+
+impl Entry {
+    /// A value that this operator has just written.
+    fn written(revision: u64, policy: Option<Arc<RoomPolicy>>) -> Self {
+        Self { revision, policy, present: true, stray: false }
+    }
+
+    /// Whether there is a value that may stay.
+    fn stands(&self) -> bool {
+        self.present && !self.stray
+    }
 }
 
 /// See the module.
@@ -102,11 +123,15 @@ pub struct Bucket {
     mirror: Mutex<Mirror>,
     /// The mirror shows a bucket that is no more.
     stale: Notify,
+    /// There is something to be tidied.
+    untidy: Notify,
 }
 
 #[derive(Default)]
 struct Mirror {
     entries: HashMap<String, Entry>,
+    /// The keys that are to be tidied: strays, and that of this operator's statement while none stands there.
+    untidy: BTreeSet<String>,
     /// The keys by the revision of their last write.
     revisions: BTreeMap<u64, String>,
     /// The last revision of all.
@@ -143,7 +168,15 @@ impl Bucket {
     #[must_use]
     pub fn new(client: Client, fence: Fence, replicas: usize, operator: &str) -> Self {
         let own_key = statement_key(operator);
-        Self { client, fence, replicas, own_key, mirror: Mutex::default(), stale: Notify::new() }
+        Self {
+            client,
+            fence,
+            replicas,
+            own_key,
+            mirror: Mutex::default(),
+            stale: Notify::new(),
+            untidy: Notify::new(),
+        }
     }
 
     /// Whether the connection stands.
@@ -221,7 +254,7 @@ impl Bucket {
             return Err(BucketError::Raced);
         }
         let policy = Some(Arc::new(policy.clone()));
-        self.show(key, Entry { revision, policy, present: true });
+        self.show(key, Entry::written(revision, policy));
         Ok(revision)
     }
 
@@ -241,7 +274,7 @@ impl Bucket {
         // Its revision comes with the watch; whoever writes before is told to compare again.
         let mut mirror = self.mirror();
         if let Some(entry) = mirror.entries.get_mut(key).filter(|entry| entry.revision <= over) {
-            *entry = Entry { revision: entry.revision, policy: None, present: false };
+            *entry = Entry { revision: entry.revision, ..Entry::default() };
         }
         Ok(())
     }
@@ -256,7 +289,7 @@ impl Bucket {
     /// Whether that operator, as statuses name it, publishes in this bucket too.
     #[must_use]
     pub fn is_shared_with(&self, operator: &str) -> bool {
-        self.entry(&statement_key(operator)).present
+        self.entry(&statement_key(operator)).stands()
     }
 
     /// The last revision of all that the mirror shows.
@@ -271,38 +304,40 @@ impl Bucket {
     ///
     /// [`BucketError`], also when anything has been written since, or lost.
     pub async fn state(&self, statement: &Statement, at: u64) -> Result<(), BucketError> {
-        self.store()?;
-        let refused = |error: &dyn std::fmt::Display| BucketError::Refused(error.to_string());
-        let json = statement.to_json().map_err(|error| refused(&error))?;
-        let subject = format!("$KV.{BUCKET}.{}", self.own_key);
+        let json = said(statement)?;
         // Not that of the key alone: sent again to a server that has lost everything, it would deny every room.
         let message = PublishMessage::build().payload(json.into()).expected_last_sequence(at);
-        let written = async {
-            jetstream::new(self.client.clone()).send_publish(subject, message).await?.await
-        };
-        let ack = match tokio::time::timeout(WRITE_LIMIT, written).await {
-            Ok(Ok(ack)) => ack,
-            Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                return Err(BucketError::Raced);
-            }
-            Ok(Err(error)) => return Err(BucketError::Refused(in_words(&error))),
-            Err(_) => return Err(BucketError::Away),
-        };
-        self.show(
-            self.own_key.clone(),
-            Entry { revision: ack.sequence, policy: None, present: true },
-        );
+        let revision = self.send(&self.own_key, message).await?;
+        self.show(self.own_key.clone(), Entry::written(revision, None));
         self.mirror().stated = true;
         Ok(())
     }
 
+    /// Writes to any key, also to one that the client's library takes for none, and returns the revision.
+    async fn send(&self, key: &str, message: PublishMessage) -> Result<u64, BucketError> {
+        self.store()?;
+        let subject = format!("$KV.{BUCKET}.{key}");
+        let written = async {
+            jetstream::new(self.client.clone()).send_publish(subject, message).await?.await
+        };
+        match tokio::time::timeout(WRITE_LIMIT, written).await {
+            Ok(Ok(ack)) => Ok(ack.sequence),
+            Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                Err(BucketError::Raced)
+            }
+            Ok(Err(error)) => Err(BucketError::Refused(in_words(&error))),
+            Err(_) => Err(BucketError::Away),
+        }
+    }
+
     /// Follows the bucket until `stop`, and tells the name of each key that changed. `lost` is called when the bucket has
-    /// lost what it held.
+    /// lost what it held, `tidied` when something in it was none of its business.
     pub async fn run(
         &self,
         changed: impl Fn(&str),
         mut told: impl FnMut(&str),
         lost: impl Fn(),
+        tidied: impl Fn(Tidied<'_>),
         stop: CancellationToken,
     ) {
         let mut last = String::new();
@@ -313,6 +348,7 @@ impl Bucket {
                     Ok(never) => match never {},
                     Err(trouble) => trouble,
                 },
+                never = self.tidy(&tidied) => match never {},
             };
             self.mirror().fail(&trouble, self.is_connected());
             if trouble != last && trouble != LOST {
@@ -426,7 +462,7 @@ impl Bucket {
         changed: &impl Fn(&str),
     ) -> Result<(), String> {
         let own = read.get(&self.own_key).cloned().unwrap_or_default();
-        if !own.present {
+        if !own.stands() {
             self.fence.check().map_err(|fenced| fenced.to_string())?;
             let begun = Statement::default().to_json().map_err(|error| error.to_string())?;
             let written = store.update(&self.own_key, begun.into(), own.revision);
@@ -434,8 +470,7 @@ impl Bucket {
             let revision = written
                 .map_err(|_| "NATS does not answer a write to the bucket".to_owned())?
                 .map_err(|error| in_words(&error))?;
-            let begun = Entry { revision, policy: None, present: true };
-            read.insert(self.own_key.clone(), begun);
+            read.insert(self.own_key.clone(), Entry::written(revision, None));
         }
         let mut keys: Vec<String> = read.keys().cloned().collect();
         let mut mirror = self.mirror();
@@ -447,7 +482,9 @@ impl Bucket {
         let (created, last) = (info.created, newest.max(info.state.last_sequence));
         // The type of a time has room for more than i64 has; NATS has not.
         let made = i64::try_from(created.unix_timestamp_nanos()).ok();
+        let strays = read.iter().filter(|(_, entry)| entry.stray);
         *mirror = Mirror {
+            untidy: strays.map(|(key, _)| key.clone()).collect(),
             entries: read,
             revisions,
             last,
@@ -458,6 +495,7 @@ impl Bucket {
             trouble: None,
         };
         drop(mirror);
+        self.untidy.notify_one();
         keys.iter().for_each(|key| changed(key));
         // Also for those that are in no bucket yet.
         changed("");
@@ -469,6 +507,15 @@ impl Bucket {
         mirror.last = mirror.last.max(entry.revision);
         let known = mirror.entries.get(&key).map_or(0, |known| known.revision);
         if entry.revision >= known {
+            let is_ours = key == self.own_key;
+            if entry.stray || (is_ours && !entry.stands()) {
+                // What stands there denies nothing, so it has to be said again.
+                mirror.stated &= !is_ours;
+                mirror.untidy.insert(key.clone());
+                self.untidy.notify_one();
+            } else {
+                mirror.untidy.remove(&key);
+            }
             mirror.revisions.remove(&known);
             mirror.revisions.insert(entry.revision, key.clone());
             mirror.entries.insert(key, entry);
@@ -488,6 +535,11 @@ impl Bucket {
     }
 }
 
+/// A statement as it is written.
+fn said(statement: &Statement) -> Result<Vec<u8>, BucketError> {
+    statement.to_json().map_err(|error| BucketError::Refused(error.to_string()))
+}
+
 fn failure(error: &UpdateError) -> BucketError {
     match error.kind() {
         UpdateErrorKind::WrongLastRevision => BucketError::Raced,
@@ -502,7 +554,8 @@ fn shown(entry: &kv::Entry) -> Entry {
     let room = RoomName::from_policy_key(&entry.key).ok();
     let policy = if present { RoomPolicy::from_json(&entry.value).ok() } else { None };
     let policy = policy.filter(|policy| Some(&policy.room) == room.as_ref()).map(Arc::new);
-    Entry { revision: entry.revision, policy, present }
+    let stray = present && strays::is_stray(&entry.key, &entry.value);
+    Entry { revision: entry.revision, policy, present, stray }
 }
 
 fn is_missing(error: &jetstream::context::GetStreamError) -> bool {

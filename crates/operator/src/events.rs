@@ -16,6 +16,7 @@ use prometheus_client::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    bucket::Tidied,
     claims::Claims,
     context::Key,
     error::{ReconcileError, in_words},
@@ -257,7 +258,7 @@ impl OperatorEvents {
         for kind in ["room", "pool"] {
             drop(new.durations.get_or_create(&KindLabel { kind }));
         }
-        for kind in ["finalizer", "policy", "status", "event", "pool", "pod"] {
+        for kind in ["finalizer", "policy", "stray", "status", "event", "pool", "pod"] {
             drop(new.writes.get_or_create(&KindLabel { kind }));
         }
         new
@@ -439,6 +440,29 @@ impl OperatorEvents {
     pub fn bucket_lost(&self) {
         self.bucket_failures.inc();
         warn!("the bucket in NATS has lost the policies that it held; they are published again");
+    }
+
+    /// Something in the bucket was put in order.
+    pub fn tidied(&self, what: Tidied<'_>) {
+        match what {
+            Tidied::Stray(key) => {
+                self.wrote("stray");
+                if self.is_news("stray".to_owned()) {
+                    warn!(
+                        ?key,
+                        "the bucket held what is no room's; it is taken out. See docs/operations.md, a stolen login"
+                    );
+                }
+            }
+            Tidied::Statement => {
+                self.wrote("statement");
+                if self.is_news("statement".to_owned()) {
+                    warn!(
+                        "the operator's statement in the bucket was overwritten; it is written again. See docs/operations.md, a stolen login"
+                    );
+                }
+            }
+        }
     }
 
     /// It was said in the bucket that everything is published.

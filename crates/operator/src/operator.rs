@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, Progress},
-    bucket::Bucket,
+    bucket::{Bucket, Tidied},
     claims::Claims,
     cluster::Watches,
     connection::{self, Trouble},
@@ -368,7 +368,8 @@ async fn follow_bucket(context: Arc<Context>, stop: CancellationToken) {
     };
     let (away, lost) =
         (|cause: &str| context.events.bucket_away(cause), || context.events.bucket_lost());
-    context.bucket.run(changed, away, lost, stop).await;
+    let tidied = |what: Tidied<'_>| context.events.tidied(what);
+    context.bucket.run(changed, away, lost, tidied, stop).await;
 }
 
 /// Asks for a look at the room of a policy's key.

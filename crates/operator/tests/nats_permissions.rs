@@ -15,8 +15,8 @@ use std::path::Path;
 
 use futures_util::StreamExt as _;
 use hubbub_api::{
-    RoomPolicy, Statement,
-    names::{BUCKET, BUCKET_STREAM, statement_key},
+    GatewayReport, RoomPolicy, Statement,
+    names::{BUCKET, BUCKET_STREAM, REPORT_WILDCARD, statement_key},
     permissions::{Grant, OPERATOR_INBOX, Permissions},
 };
 use hubbub_operator::{cli::PermissionsFormat, nats_permissions};
@@ -257,6 +257,62 @@ async fn an_answer_that_nats_writes_over_a_policy_is_none_and_is_mended() {
     operator.publish("behind").await;
     drop(chat::join(&gateway, "behind").await);
     talks(&gateway, &mut member).await;
+}
+
+/// Nor do the answers hold up rooms, wherever they are written: what is nobody's is taken out, and the statement stands again.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nats_writes_anywhere_hold_up_no_room_and_are_taken_out() {
+    let server = server(printed()).await;
+    let operator = chat::Operator::start(&server).await;
+    operator.publish("lobby").await;
+    let gateway = chat::gateway(&server, "one").await;
+    drop(chat::join(&gateway, "lobby").await);
+    let thief = thief(&server).await;
+    let ask = format!("$JS.API.STREAM.INFO.{BUCKET_STREAM}");
+    let own = statement_key("hubbub/hubbub");
+    let strays = ["junk", "a.b.c", "j\u{fc}nk", "*", "*.x", "_junk", "_operator.evil.x"];
+    // The last is a room's of a namespace that nobody looks after, so it stays where it is.
+    for key in strays.into_iter().chain([&*own, "elsewhere.room"]) {
+        let last = operator.bucket.last();
+        thief
+            .publish_with_reply(ask.clone(), format!("$KV.{BUCKET}.{key}"), "".into())
+            .await
+            .unwrap();
+        eventually("NATS has written its answer", || operator.bucket.last() > last).await;
+    }
+    eventually("what is nobody's is gone", || {
+        strays.iter().all(|key| !operator.bucket.entry(key).present)
+    })
+    .await;
+    let admin = jetstream::new(server.client_as(ADMIN, PASSWORD, "_INBOX_admin").await);
+    let stream = admin.get_stream(BUCKET_STREAM).await.unwrap();
+    let newest = async |key: &str| {
+        let subject = format!("$KV.{BUCKET}.{key}");
+        stream.get_last_raw_message_by_subject(&subject).await.unwrap()
+    };
+    support::until("the statement stands again", async || {
+        Statement::from_json(&newest(&own).await.payload).is_ok()
+    })
+    .await;
+    assert!(operator.bucket.owes_statement(), "it is to be said again that all is published");
+    for key in strays {
+        assert!(newest(key).await.payload.is_empty(), "{key}");
+    }
+
+    let mut reports = operator.client.subscribe(REPORT_WILDCARD).await.unwrap();
+    operator.publish("behind").await;
+    let published = operator.bucket.entry("demo.behind").revision;
+    let applied = async {
+        loop {
+            let message = reports.next().await.unwrap();
+            if GatewayReport::from_json(&message.payload).unwrap().applied_revision >= published {
+                break;
+            }
+        }
+    };
+    within("the gateway tells that it runs what was published afterwards", applied).await;
+    let told = http::get(gateway.admin(), "/rooms").await.body;
+    assert!(told.contains("elsewhere.room at revision "), "still told as a fault: {told}");
 }
 
 /// A consumer hands what it reads to the subject that its maker names, in NATS' own name.

@@ -9,6 +9,8 @@
 //!
 //! The revision told to [`Rooms::set_applied`] is a promise that everything up to it is in force. A refused value
 //! holds it back, to the revision before, until its key is mended: the operator must not take for running what is not.
+//! Values that no operator has published do not: those of keys that are no room's, and answers of NATS, which whoever has stolen
+//! a gateway's login can have written anywhere. They are refused all the same.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,7 +24,7 @@ use futures_util::{
     future::{BoxFuture, FutureExt as _},
 };
 use hubbub_api::{
-    RoomName, RoomPolicy, Statement,
+    RoomName, RoomPolicy, Statement, is_nats_answer,
     names::{BUCKET, BUCKET_STREAM, RESERVED_KEY_PREFIX, STATEMENT_KEY_PREFIX},
 };
 use hubbub_nats::Contents;
@@ -94,8 +96,8 @@ struct View {
     declared: HashSet<String>,
     /// Keys seen at all, deleted ones included.
     seen: HashSet<String>,
-    /// Keys whose value is refused: its revision, and why.
-    refused: BTreeMap<String, (u64, String)>,
+    /// Keys whose value is refused.
+    refused: BTreeMap<String, Refused>,
     /// What operators have said, by key, and is not carried out yet.
     statements: HashMap<String, Statement>,
     /// Since when it holds policies.
@@ -104,10 +106,20 @@ struct View {
     listed: bool,
 }
 
+/// A value that is refused.
+#[derive(Debug)]
+struct Refused {
+    revision: u64,
+    fault: String,
+    /// Whether an operator may have published it.
+    published: bool,
+}
+
 impl View {
     /// The highest revision up to which everything is in force.
     fn revision(&self) -> u64 {
-        let held = self.refused.values().map(|(revision, _)| revision.saturating_sub(1)).min();
+        let held = self.refused.values().filter(|refused| refused.published);
+        let held = held.map(|refused| refused.revision.saturating_sub(1)).min();
         held.map_or(self.newest, |held| held.min(self.newest))
     }
 }
@@ -257,8 +269,11 @@ impl BucketSource {
                         rooms.put(policy)
                     }
                     Err(fault) => {
-                        let told = self.view.refused.insert(key.clone(), (revision, fault.clone()));
-                        if told.is_none_or(|(told, _)| told != revision) {
+                        let published =
+                            RoomName::from_policy_key(&key).is_ok() && !is_nats_answer(&value);
+                        let refused = Refused { revision, fault: fault.clone(), published };
+                        let told = self.view.refused.insert(key.clone(), refused);
+                        if told.is_none_or(|told| told.revision != revision) {
                             self.events.value_refused(&key, revision, &fault);
                         }
                         Changes::default()
@@ -320,7 +335,7 @@ impl BucketSource {
             let bucket = self.created.and_then(made);
             rooms.set_applied(Applied { revision: self.view.revision(), bucket });
         }
-        let fault = |(key, (revision, fault)): (&String, &(u64, String))| {
+        let fault = |(key, Refused { revision, fault, .. }): (&String, &Refused)| {
             format!("{key} at revision {revision}: {fault}")
         };
         self.health.refused(self.view.refused.iter().map(fault).collect(), &self.events);

@@ -38,7 +38,7 @@ fn published() -> Observed {
         key: RoomKey { namespace: "demo".to_owned(), name: "lobby".to_owned() },
         seen: Seen::Room(Arc::new(room)),
         operator: "chat/hubbub".to_owned(),
-        entry: Entry { revision: 7, policy: Some(Arc::new(policy)), present: true },
+        entry: Entry { revision: 7, policy: Some(Arc::new(policy)), present: true, stray: false },
         bucket_read: true,
         nats_trouble: None,
         keys: Known::default(),

@@ -47,7 +47,7 @@ impl Operator {
         let mut following = JoinSet::new();
         let followed = Arc::clone(&bucket);
         following.spawn(async move {
-            followed.run(|_| {}, |_| {}, || {}, CancellationToken::new()).await;
+            followed.run(|_| {}, |_| {}, || {}, |_| {}, CancellationToken::new()).await;
         });
         eventually("the operator has read its bucket", || bucket.is_read()).await;
         Self { bucket, client, _following: following }
