@@ -16,6 +16,9 @@ pub const RESERVED_KEY_PREFIX: &str = "_";
 /// What stands before `<namespace>.<release>` in the key of an operator's [`Statement`](crate::Statement).
 pub const STATEMENT_KEY_PREFIX: &str = "_operator.";
 
+/// What stands before every subject of ours.
+pub const SUBJECT_PREFIX: &str = "hubbub.";
+
 /// What stands before `<namespace>.<name>` in the subject of a room's messages.
 pub const SUBJECT_ROOM_PREFIX: &str = "hubbub.room.";
 
@@ -122,5 +125,8 @@ mod tests {
         assert_eq!(report_subject("default", "gw.1.>"), "hubbub.report.default.gw-1--");
         assert_eq!(report_wildcard("default"), "hubbub.report.default.*");
         assert!(REPORT_WILDCARD.starts_with(SUBJECT_REPORT_PREFIX));
+        for prefix in [SUBJECT_ROOM_PREFIX, SUBJECT_REPORT_PREFIX, SUBJECT_ECHO_PREFIX] {
+            assert!(prefix.starts_with(SUBJECT_PREFIX));
+        }
     }
 }

@@ -95,6 +95,10 @@ impl Permissions {
             grant(format!("$JS.API.STREAM.CREATE.{BUCKET_STREAM}"), "making the bucket"),
         ];
         publish.extend(following_the_bucket());
+        publish.push(grant(
+            format!("$JS.API.CONSUMER.LIST.{BUCKET_STREAM}"),
+            "finding consumers that no gateway makes",
+        ));
         let subscribe = vec![
             grant(REPORT_WILDCARD, "reports of the gateways of all pools"),
             grant(format!("{OPERATOR_INBOX}.>"), "answers, and the policies"),

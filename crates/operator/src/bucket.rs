@@ -9,8 +9,9 @@
 //! first policy, so who meets policies in a bucket knows from which operators they can be.
 //!
 //! Whoever has stolen a gateway's login can have NATS write its answers under any key. What is neither a room's nor an operator's
-//! is taken out, and this operator's statement is written again.
+//! is taken out, and this operator's statement is written again. Consumers of the bucket that do not follow it are deleted.
 
+mod consumers;
 mod strays;
 
 use std::{
@@ -125,6 +126,8 @@ pub struct Bucket {
     stale: Notify,
     /// There is something to be tidied.
     untidy: Notify,
+    /// There are other consumers than before.
+    crowd: Notify,
 }
 
 #[derive(Default)]
@@ -176,6 +179,7 @@ impl Bucket {
             mirror: Mutex::default(),
             stale: Notify::new(),
             untidy: Notify::new(),
+            crowd: Notify::new(),
         }
     }
 
@@ -344,11 +348,12 @@ impl Bucket {
         loop {
             let trouble = tokio::select! {
                 () = stop.cancelled() => return,
-                trouble = self.follow(&changed, &lost) => match trouble {
+                trouble = self.follow(&changed, &lost, &tidied) => match trouble {
                     Ok(never) => match never {},
                     Err(trouble) => trouble,
                 },
                 never = self.tidy(&tidied) => match never {},
+                never = self.sweep_when_due(&tidied) => match never {},
             };
             self.mirror().fail(&trouble, self.is_connected());
             if trouble != last && trouble != LOST {
@@ -366,10 +371,14 @@ impl Bucket {
         &self,
         changed: &impl Fn(&str),
         lost: &impl Fn(),
+        tidied: &impl Fn(Tidied<'_>),
     ) -> Result<Infallible, String> {
         let context = jetstream::new(self.client.clone());
         let store = self.open(&context).await?;
         let info = store.stream.cached_info().clone();
+        // Before one is needed here: there may be as many as NATS allows.
+        self.sweep(&context, tidied).await;
+        let mut consumers = info.state.consumer_count;
         let contents = Contents::of(&info);
         let known = self.mirror().contents.replace(contents.clone());
         if known.is_some_and(|known| !known.is_continued_by(&contents)) {
@@ -421,6 +430,9 @@ impl Bucket {
                                 return Err(LOST.to_owned());
                             }
                             self.mirror().contents = Some(contents);
+                            if std::mem::replace(&mut consumers, now.state.consumer_count) != consumers {
+                                self.crowd.notify_one();
+                            }
                         }
                         Err(error) if is_missing(&error) => {
                             return Err("the bucket is gone; it is made anew".to_owned());

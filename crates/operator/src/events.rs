@@ -258,7 +258,7 @@ impl OperatorEvents {
         for kind in ["room", "pool"] {
             drop(new.durations.get_or_create(&KindLabel { kind }));
         }
-        for kind in ["finalizer", "policy", "stray", "status", "event", "pool", "pod"] {
+        for kind in ["consumer", "finalizer", "policy", "stray", "status", "event", "pool", "pod"] {
             drop(new.writes.get_or_create(&KindLabel { kind }));
         }
         new
@@ -451,6 +451,23 @@ impl OperatorEvents {
                     warn!(
                         ?key,
                         "the bucket held what is no room's; it is taken out. See docs/operations.md, a stolen login"
+                    );
+                }
+            }
+            Tidied::Consumer(name) => {
+                self.wrote("consumer");
+                if self.is_news("consumer".to_owned()) {
+                    warn!(
+                        name,
+                        "a consumer of the bucket that follows nothing is deleted. See docs/operations.md, a stolen login"
+                    );
+                }
+            }
+            Tidied::Unswept(cause) => {
+                if self.is_news("unswept".to_owned()) {
+                    warn!(
+                        cause,
+                        "the consumers of the bucket cannot be looked at; give the operator's user what `hubbub-operator nats-permissions` prints"
                     );
                 }
             }

@@ -165,6 +165,7 @@ async fn a_stolen_gateway_login_changes_no_policy_and_hears_nobody_else() {
     let none = HeaderMap::new;
     let kv = |key: &str| format!("$KV.{BUCKET}.{key}");
     let api = |name: &str| format!("$JS.API.{name}.{BUCKET_STREAM}");
+    // By the subject of old. The one by which gateways read on after a break takes it: see the test of consumers that last.
     let durable = format!("{}.thief", api("CONSUMER.DURABLE.CREATE"));
     let acts = [
         ("put a policy", kv("demo.lobby"), none(), forged.clone()),
@@ -181,7 +182,7 @@ async fn a_stolen_gateway_login_changes_no_policy_and_hears_nobody_else() {
         ("restore a bucket", api("STREAM.RESTORE"), none(), b"{}".to_vec()),
         ("make a stream of its own", "$JS.API.STREAM.CREATE.own".to_owned(), none(), Vec::new()),
         ("list streams", "$JS.API.STREAM.NAMES".to_owned(), none(), Vec::new()),
-        ("make a consumer that lasts", durable, none(), b"{}".to_vec()),
+        ("make a consumer that lasts, as of old", durable, none(), b"{}".to_vec()),
         ("list consumers", api("CONSUMER.LIST"), none(), Vec::new()),
         ("pull", format!("{}.any", api("CONSUMER.MSG.NEXT")), none(), Vec::new()),
         ("get directly", api("DIRECT.GET"), none(), b"{}".to_vec()),
@@ -350,6 +351,55 @@ async fn a_consumer_of_a_stolen_login_writes_nothing_and_deletes_nothing() {
     let own = stream::Config { name: "own".to_owned(), ..stream::Config::default() };
     jetstream::new(admin).create_stream(own).await.unwrap();
     assert_eq!(contents(&server).await, before);
+}
+
+/// What a thief asks NATS for: a consumer of that name that lasts, by the right to read on after a break, which every gateway has.
+async fn make_durable(thief: &nats::Client, name: &str, deliver: Option<&str>) -> String {
+    let filter = format!("$KV.{BUCKET}.>");
+    let config = json!({
+        "name": name, "durable_name": name, "deliver_subject": deliver, "filter_subject": filter,
+        "ack_policy": "none", "deliver_policy": "all", "replay_policy": "instant",
+        "mem_storage": true,
+    });
+    let asked = json!({"stream_name": BUCKET_STREAM, "config": config, "action": ""});
+    let make = format!("$JS.API.CONSUMER.CREATE.{BUCKET_STREAM}.{name}.{filter}");
+    let made = thief.request(make, asked.to_string().into()).await.unwrap();
+    String::from_utf8(made.payload.to_vec()).unwrap()
+}
+
+async fn consumers(server: &NatsServer) -> Vec<String> {
+    let context = jetstream::new(server.client_as(ADMIN, PASSWORD, "_INBOX_admin").await);
+    let stream = context.get_stream(BUCKET_STREAM).await.unwrap();
+    stream.consumer_names().map(Result::unwrap).collect().await
+}
+
+/// No list of subjects tells a consumer that lasts from the one that reads on after a break, so the operator deletes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_that_last_lock_nobody_out() {
+    let server = server(printed()).await;
+    let operator = chat::Operator::start(&server).await;
+    operator.publish("lobby").await;
+    drop(operator);
+    let thief = thief(&server).await;
+    let mut made = 0;
+    let refused = loop {
+        let answer = make_durable(&thief, &format!("thief-{made}"), None).await;
+        if answer.contains("\"error\"") {
+            break answer;
+        }
+        made += 1;
+    };
+    assert!(refused.contains("maximum consumers limit reached"), "after {made}: {refused}");
+
+    // The operator needs a consumer itself, and so does a gateway that starts now.
+    let _operator = chat::Operator::start(&server).await;
+    let gateway = chat::gateway(&server, "one").await;
+    drop(chat::join(&gateway, "lobby").await);
+    support::until("those of the thief are gone, and no others", async || {
+        let left = consumers(&server).await;
+        left.len() >= 2 && !left.iter().any(|name| name.starts_with("thief"))
+    })
+    .await;
 }
 
 /// The member still is in the room, as is who comes now.

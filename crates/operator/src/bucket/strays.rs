@@ -17,6 +17,10 @@ pub enum Tidied<'a> {
     Stray(&'a str),
     /// This operator's statement was overwritten or deleted, and is there again.
     Statement,
+    /// This consumer did not follow the bucket, and is deleted.
+    Consumer(&'a str),
+    /// Consumers could not be looked at or deleted, for this reason.
+    Unswept(&'a str),
 }
 
 /// Whether a value under that key is neither a room's nor an operator's. Of keys of operators only what NATS wrote is sure to be none's: the
