@@ -402,6 +402,36 @@ async fn consumers_that_last_lock_nobody_out() {
     .await;
 }
 
+/// Nor does one have policies read out in a room: gateways take what a consumer hands over for no message, and it does not last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_reads_out_no_policy_in_a_room() {
+    let server = server(printed()).await;
+    let operator = chat::Operator::start(&server).await;
+    operator.publish("lobby").await;
+    let gateway = chat::gateway(&server, "one").await;
+    let mut member = chat::join(&gateway, "lobby").await;
+    let admin = server.client_as(ADMIN, PASSWORD, "_INBOX_admin").await;
+    let mut heard = admin.subscribe("hubbub.room.demo.lobby").await.unwrap();
+    admin.flush().await.unwrap();
+    let readers = consumers(&server).await;
+    let thief = thief(&server).await;
+    let made = make_durable(&thief, "thief", Some("hubbub.room.demo.lobby")).await;
+    assert!(!made.contains("\"error\""), "{made}");
+    drop(thief);
+    let handed = within("what the consumer hands over", heard.next()).await.unwrap();
+    assert!(handed.reply.is_some_and(|reply| reply.starts_with("$JS.ACK.")));
+    support::until("it is gone, and those that follow the bucket are not", async || {
+        let left = consumers(&server).await;
+        !left.iter().any(|name| name == "thief") && readers.iter().all(|name| left.contains(name))
+    })
+    .await;
+    talks(&gateway, &mut member).await;
+    let metrics = http::get(gateway.admin(), "/metrics").await.body;
+    let dropped = "hubbub_gateway_bus_dropped_messages_total{reason=\"malformed\"} ";
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix(dropped)).unwrap();
+    assert!(dropped.parse::<u64>().unwrap() >= 1, "{dropped}");
+}
+
 /// The member still is in the room, as is who comes now.
 async fn talks(gateway: &GatewayProcess, member: &mut Client) {
     let mut newcomer = chat::join(gateway, "lobby").await;

@@ -51,7 +51,11 @@ pub(super) fn span(message: &Message) -> Option<SpanRef> {
     Remote::parse(header.as_str()).filter(|remote| remote.sampled).map(|remote| remote.span)
 }
 
-/// The message is neither text nor binary: text that is not UTF-8, or an opcode that nobody knows.
+/// What stands before the subject for the answer where JetStream hands over what a stream holds.
+const FROM_A_STREAM: &str = "$JS.ACK.";
+
+/// The message is neither text nor binary: text that is not UTF-8, or an opcode that nobody knows. Or nobody has said it: a
+/// consumer hands over what a stream holds, or NATS tells how it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -65,6 +69,10 @@ pub(super) fn binary_headers() -> HeaderMap {
 /// What kind of message this is. Text is always UTF-8, whoever sent it, because a browser ends a connection that
 /// sends it other text.
 pub(super) fn kind(message: &Message) -> Result<Kind, Malformed> {
+    let from_a_stream = |reply: &nats::Subject| reply.starts_with(FROM_A_STREAM);
+    if message.status.is_some() || message.reply.as_ref().is_some_and(from_a_stream) {
+        return Err(Malformed);
+    }
     let opcode = message.headers.as_ref().and_then(|headers| headers.get(HEADER_OPCODE));
     let is_text = |payload: &Bytes| simdutf8::basic::from_utf8(payload).is_ok();
     match opcode.map(nats::HeaderValue::as_str) {
@@ -111,6 +119,18 @@ mod tests {
         ] {
             assert_eq!(kind(&message(opcode, payload)), want, "{opcode:?} {payload:?}");
         }
+    }
+
+    #[test]
+    fn what_a_consumer_hands_over_is_no_message() {
+        let handed = |reply: &str| Message { reply: Some(reply.into()), ..message(None, b"{}") };
+        let of_a_stream = "$JS.ACK.KV_hubbub-policies.thief.1.4.4.1795000000000000000.0";
+        assert_eq!(kind(&handed(of_a_stream)), Err(Malformed));
+        // Other programs may ask for an answer when they speak in a room.
+        assert_eq!(kind(&handed("_INBOX.Hq4nHyv1vZsQwkV7OzzKf0")), Ok(Kind::Text));
+        let heartbeat =
+            Message { status: Some(nats::StatusCode::IDLE_HEARTBEAT), ..message(None, b"") };
+        assert_eq!(kind(&heartbeat), Err(Malformed));
     }
 
     #[test]
