@@ -12,4 +12,5 @@ mod verifier;
 pub use cache::TokenCache;
 pub use carrier::{BEARER_PREFIX, Carried, CarrierFault, PROTOCOL, carried, offers_protocol};
 pub use grants::{Grants, GrantsFault};
+pub(crate) use verifier::MAX_TOKEN_BYTES;
 pub use verifier::{Bearer, TokenFault, Verifier};

@@ -7,6 +7,7 @@ use hubbub_testkit::{
     Client, GatewayProcess, Handshake, Received, RoomsFile, TokenIssuer, chat_room, eventually,
     key_set,
 };
+use hubbub_websocket::Opcode;
 use serde_json::{Value, json};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_hubbub-gateway");
@@ -226,6 +227,62 @@ async fn an_expired_token_ends_the_connection_unless_it_is_renewed() {
     renews.send("still here").await.unwrap();
     assert_eq!(renews.next_message().await, Received::Text("still here".to_owned()));
     assert_eq!(answer(&bearing(&gateway, &until(4))).await.1, "token_expired", "known as it is");
+}
+
+#[tokio::test]
+async fn a_renewal_is_as_long_as_its_token_and_everything_else_as_the_room_says() {
+    let issuer = TokenIssuer::with_algorithm(ISSUER, "one", "RS256");
+    let (_file, gateway) =
+        start(&chat_room("lobby", &spec(&issuer.jwks(), "", ", leeway: 0s"))).await;
+    let now = issuer.claims("chat")["iat"].as_u64().unwrap();
+    let until = |seconds: u64| {
+        issuer.token_with("chat", &json!({"exp": now + seconds, "name": "n".repeat(300)}))
+    };
+    let renewal = format!("\u{1}token {}", until(3600));
+    assert!(renewal.len() > 512, "longer than the messages of a room that says nothing of them");
+
+    let mut whole = enter(&gateway, &until(5)).await;
+    let mut cut = enter(&gateway, &until(5)).await;
+    let mut expires = enter(&gateway, &until(5)).await;
+    whole.send(&renewal).await.unwrap();
+    let (start, rest) = renewal.as_bytes().split_at(4);
+    let (middle, end) = rest.split_at(500);
+    cut.send_frame(false, Opcode::Text, start).await.unwrap();
+    cut.send_frame(false, Opcode::Continuation, middle).await.unwrap();
+    cut.send_frame(true, Opcode::Continuation, end).await.unwrap();
+    assert_eq!(expires.close_code().await, Some(4401), "the first tokens are over");
+    for client in [&mut whole, &mut cut] {
+        client.send("still here").await.unwrap();
+    }
+    for client in [&mut whole, &mut cut] {
+        for _ in 0..2 {
+            assert_eq!(client.next_message().await, Received::Text("still here".to_owned()));
+        }
+    }
+
+    let longest = "x".repeat(512);
+    whole.send(&longest).await.unwrap();
+    assert_eq!(whole.next_message().await, Received::Text(longest.clone()));
+    whole.send(&format!("{longest}x")).await.unwrap();
+    assert_eq!(whole.close_code().await, Some(1009), "no message for the gateway");
+    cut.send_frame(false, Opcode::Text, longest.as_bytes()).await.unwrap();
+    cut.send_frame(true, Opcode::Continuation, b"x").await.unwrap();
+    assert_eq!(cut.close_code().await, Some(1009));
+    for (message, code) in [
+        (format!("\u{1}token {}", "x".repeat(8 * 1024)), 4401),
+        (format!("\u{1}token {}", "x".repeat(9 * 1024)), 1009),
+        (format!("\u{1}tokens {longest}"), 1009),
+    ] {
+        let mut member = enter(&gateway, &until(3600)).await;
+        member.send(&message).await.unwrap();
+        assert_eq!(member.close_code().await, Some(code), "{} bytes", message.len());
+    }
+    // Who has not agreed on the subprotocol cannot renew, and says nothing longer than others.
+    let bearer = format!("Bearer {}", until(3600));
+    let headers = [("Authorization", bearer.as_str())];
+    let mut raw = Client::join_with(gateway.listen(), LOBBY, ORIGIN, &headers).await.unwrap();
+    raw.send(&renewal).await.unwrap();
+    assert_eq!(raw.close_code().await, Some(1009));
 }
 
 #[tokio::test]

@@ -29,6 +29,21 @@ pub struct Limits {
 
     /// The most frames in one message. Fragments may be empty, so bytes alone do not bound them.
     pub max_fragments: u32,
+
+    /// Texts that may be longer, if there are such.
+    pub long_texts: Option<LongTexts>,
+}
+
+/// Texts that may be longer than other messages, known by how they begin.
+///
+/// A frame that takes a text beyond [`Limits::max_message_bytes`] is refused as soon as the text is seen to begin otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongTexts {
+    /// How they begin.
+    pub prefix: &'static str,
+
+    /// The longest of them, in bytes, with the prefix and over all fragments.
+    pub max_bytes: usize,
 }
 
 impl Limits {
@@ -46,7 +61,7 @@ impl Limits {
         } else {
             by_size as u32
         };
-        Self { max_message_bytes, max_fragments }
+        Self { max_message_bytes, max_fragments, long_texts: None }
     }
 }
 
@@ -214,6 +229,9 @@ impl Decoder {
                 if let Some(key) = header.mask {
                     mask::apply(payload, key);
                 }
+                if header.prefix.is_some_and(|prefix| !payload.starts_with(prefix.as_bytes())) {
+                    return Err(ProtocolError::MessageTooBig);
+                }
                 match header.opcode {
                     Opcode::Text if simdutf8::basic::from_utf8(payload).is_err() => {
                         return Err(ProtocolError::InvalidUtf8);
@@ -226,7 +244,7 @@ impl Decoder {
             }
 
             let partial = self.partial.get_or_insert_default();
-            partial.begin_frame(&header);
+            partial.begin_frame(&header)?;
             if header.payload_len == 0 {
                 let (_, found) = partial.payload_arrived(&mut [])?;
                 if let Some(opcode) = found {

@@ -3,7 +3,7 @@
 use crate::{
     ProtocolError,
     decoder::{Limits, Role},
-    frame::Opcode,
+    frame::{Kind, Opcode},
 };
 
 /// The longest frame header: two bytes, a 64-bit length and a mask.
@@ -15,6 +15,9 @@ pub const MAX_CONTROL_BYTES: usize = 125;
 /// What is known of the fragmented message that a frame may belong to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MessageSoFar {
+    /// Text or binary.
+    pub(crate) kind: Kind,
+
     /// Frames received.
     pub(crate) fragments: u32,
 
@@ -29,6 +32,9 @@ pub(crate) struct Header {
     pub(crate) opcode: Opcode,
     pub(crate) mask: Option<[u8; 4]>,
     pub(crate) payload_len: usize,
+
+    /// How the message must begin, because with this frame it is longer than others may be.
+    pub(crate) prefix: Option<&'static str>,
 
     /// Bytes of the header itself.
     pub(crate) len: usize,
@@ -109,14 +115,23 @@ impl Header {
             len => (u64::from(len), rest),
         };
 
-        let payload_len = if opcode.is_control() {
-            usize::from(short_len)
+        let (payload_len, prefix) = if opcode.is_control() {
+            (usize::from(short_len), None)
         } else {
             let so_far = message.map_or(0, |message| message.bytes);
-            usize::try_from(declared)
-                .ok()
-                .filter(|&len| len <= limits.max_message_bytes.saturating_sub(so_far))
-                .ok_or(ProtocolError::MessageTooBig)?
+            let len = usize::try_from(declared).map_err(|_| ProtocolError::MessageTooBig)?;
+            let total = so_far.checked_add(len).ok_or(ProtocolError::MessageTooBig)?;
+            if total <= limits.max_message_bytes {
+                (len, None)
+            } else {
+                let is_text = opcode == Opcode::Text
+                    || message.is_some_and(|message| message.kind == Kind::Text);
+                let longer = limits
+                    .long_texts
+                    .filter(|longer| is_text && total <= longer.max_bytes)
+                    .ok_or(ProtocolError::MessageTooBig)?;
+                (len, Some(longer.prefix))
+            }
         };
 
         let (mask, rest) = if masked {
@@ -125,6 +140,7 @@ impl Header {
         } else {
             (None, rest)
         };
-        Ok(Some(Self { fin, opcode, mask, payload_len, len: bytes.len() - rest.len() }))
+        let len = bytes.len() - rest.len();
+        Ok(Some(Self { fin, opcode, mask, payload_len, prefix, len }))
     }
 }

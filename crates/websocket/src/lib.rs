@@ -18,7 +18,7 @@ mod header;
 mod mask;
 
 pub use close::{Close, MAX_CLOSE_REASON_BYTES, close_frame, is_valid_close_code, write_close};
-pub use decoder::{Decoder, Event, Limits, Role};
+pub use decoder::{Decoder, Event, Limits, LongTexts, Role};
 pub use error::ProtocolError;
 pub use frame::{Kind, Opcode, frame, header_len, write_frame};
 pub use header::{MAX_CONTROL_BYTES, MAX_HEADER_BYTES};

@@ -1,8 +1,8 @@
 //! The decoder, rule by rule.
 
 use hubbub_websocket::{
-    Close, Decoder, Event, Kind, Limits, MAX_CONTROL_BYTES, Opcode, ProtocolError, Role, frame,
-    write_frame,
+    Close, Decoder, Event, Kind, Limits, LongTexts, MAX_CONTROL_BYTES, Opcode, ProtocolError, Role,
+    frame, write_frame,
 };
 
 const LIMITS: Limits = Limits::for_message_bytes(1 << 20);
@@ -182,7 +182,7 @@ fn text_fails_at_the_first_impossible_byte() {
 
 #[test]
 fn limits() {
-    let limits = Limits { max_message_bytes: 10, max_fragments: 3 };
+    let limits = Limits { max_message_bytes: 10, max_fragments: 3, long_texts: None };
     let run = |frames: &[Vec<u8>]| {
         let whole = decode(&frames.concat(), usize::MAX, limits);
         assert_eq!(decode(&frames.concat(), 1, limits), whole);
@@ -205,6 +205,51 @@ fn limits() {
     assert_eq!(Limits::for_message_bytes(512).max_fragments, 1024);
     assert_eq!(Limits::for_message_bytes(4 << 20).max_fragments, 65536);
     assert_eq!(Limits::for_message_bytes(usize::MAX).max_fragments, u32::MAX);
+}
+
+#[test]
+fn a_text_that_begins_as_long_ones_do_may_be_longer_and_no_other() {
+    let longer = LongTexts { prefix: "long ", max_bytes: 20 };
+    let limits = Limits { long_texts: Some(longer), ..Limits::for_message_bytes(10) };
+    let run = |frames: &[Vec<u8>]| {
+        let whole = decode(&frames.concat(), usize::MAX, limits);
+        for step in [1, 2, 3, 7] {
+            assert_eq!(decode(&frames.concat(), step, limits), whole, "in steps of {step}");
+        }
+        whole
+    };
+    let one = |text: &str| run(&[masked(true, Opcode::Text, text.as_bytes())]);
+    let two = |start: &str, rest: &str| {
+        let ping = masked(true, Opcode::Ping, b"ping");
+        let rest = masked(true, Opcode::Continuation, rest.as_bytes());
+        run(&[masked(false, Opcode::Text, start.as_bytes()), ping, rest])
+    };
+    let pinged = |then: String| vec![event(Event::Ping(b"ping")), then];
+    let too_big = "message_too_big".to_owned();
+
+    assert_eq!(one("long 67890 234567890"), [text("long 67890 234567890")]);
+    assert_eq!(one("long 67890 2345678901"), ["message_too_big"]);
+    assert_eq!(one("longer than any"), ["message_too_big"]);
+    assert_eq!(one("ten bytes."), [text("ten bytes.")]);
+    assert_eq!(run(&[masked(true, Opcode::Binary, b"long 67890 2")]), ["message_too_big"]);
+    assert_eq!(two("lon", "g 67890 234567890"), pinged(text("long 67890 234567890")));
+    assert_eq!(two("long 67890 2345678", ""), pinged(text("long 67890 2345678")));
+    assert_eq!(two("long 67890 2345678", "901"), pinged(too_big.clone()));
+    assert_eq!(two("lon", "ger than any"), pinged(too_big.clone()));
+    assert_eq!(two("ten bytes.", "and"), pinged(too_big));
+
+    // Refused with the first byte that differs, and not when all of it has come.
+    let mut begun = masked(false, Opcode::Text, b"lonxx6789012");
+    begun.truncate(6 + 3);
+    assert!(decode(&begun, usize::MAX, limits).is_empty());
+    begun.push(masked(false, Opcode::Text, b"lonxx6789012")[6 + 3]);
+    assert_eq!(decode(&begun, usize::MAX, limits), ["message_too_big"]);
+
+    // A text that ends before it has begun so.
+    let tiny = Limits { max_message_bytes: 2, ..limits };
+    for step in [1, usize::MAX] {
+        assert_eq!(decode(&masked(true, Opcode::Text, b"lon"), step, tiny), ["message_too_big"]);
+    }
 }
 
 #[test]

@@ -23,7 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_websockets::{ClientBuilder, Error, Message, ServerBuilder};
 
 /// Sizes that streams meet and miss; no limit on fragments, and room for any control frame.
-const LIMITS: Limits = Limits { max_message_bytes: 70_000, max_fragments: u32::MAX };
+const LIMITS: Limits =
+    Limits { max_message_bytes: 70_000, max_fragments: u32::MAX, long_texts: None };
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)

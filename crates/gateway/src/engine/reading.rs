@@ -13,7 +13,7 @@ use super::{
     Ending, allowance,
     member::{CONTROLS_AT_ONCE, CONTROLS_PER_SECOND, Held, NEVER, Stall, State, Untaken},
     shard::Shard,
-    standing::Control,
+    standing::{Control, RENEWALS},
     transport::Taken,
     writing::millis,
 };
@@ -120,8 +120,12 @@ impl Shard {
             State::Closing { ending, .. } if !ending.can_read_on() => return,
             State::Open | State::Closing { .. } => {}
         }
-        let limit = self.rooms[member.room as usize].policy.declared().limits.max_message_bytes;
-        let limits = Limits::for_message_bytes(limit as usize);
+        let policy = &self.rooms[member.room as usize].policy;
+        let limit = policy.declared().limits.max_message_bytes;
+        let mut limits = Limits::for_message_bytes(limit as usize);
+        if member.renews && policy.tokens().is_some() {
+            limits.long_texts = Some(RENEWALS);
+        }
         let before = (member.pending_bytes(), member.decoder.heap_bytes());
         // Out of the member, so that an event may borrow from it while the member is changed.
         let mut decoder = std::mem::replace(&mut member.decoder, Decoder::new(Role::Server));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hubbub_api::{Access, Origin};
+use hubbub_websocket::LongTexts;
 
 use super::{
     Ending,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     limits::Places,
     room::{Policy, Room},
-    token::{Bearer, TokenFault},
+    token::{Bearer, MAX_TOKEN_BYTES, TokenFault},
 };
 
 /// What the first byte of a message is that is for the gateway and not for the room, on a connection with the subprotocol
@@ -22,6 +23,10 @@ const CONTROL: u8 = 0x01;
 /// The control message that brings a new token. It is not answered unless the token is refused: what the room says could look the same as
 /// any answer.
 const TOKEN: &str = "\u{1}token ";
+
+/// Such messages are as long as tokens may be, and not as the room's messages may be.
+pub(super) const RENEWALS: LongTexts =
+    LongTexts { prefix: TOKEN, max_bytes: TOKEN.len() + MAX_TOKEN_BYTES };
 
 /// With what somebody enters a room.
 #[derive(Debug, Default)]

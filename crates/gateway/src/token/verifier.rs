@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Grants, GrantsFault};
 
 /// The most bytes of a token. Those of identity providers with many groups in them have a few thousand, and heads end at 16 KiB.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Keys that a token without a `kid` is tried with at most.
 const TRIES: usize = 4;

@@ -36,6 +36,8 @@ struct OpenFrame {
     /// The key, turned so that its first byte falls on the next byte to arrive.
     mask: Option<[u8; 4]>,
     remaining: usize,
+    /// How its message must begin.
+    prefix: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +94,11 @@ impl Partial {
     }
 
     pub(super) fn message_so_far(&self) -> Option<MessageSoFar> {
-        self.message
-            .map(|message| MessageSoFar { fragments: message.fragments, bytes: message.len })
+        self.message.map(|OpenMessage { kind, fragments, len, .. }| MessageSoFar {
+            kind,
+            fragments,
+            bytes: len,
+        })
     }
 
     pub(super) fn header_bytes(&self) -> usize {
@@ -114,7 +119,7 @@ impl Partial {
     }
 
     /// Opens the frame of an accepted header, and its message if it is a first fragment.
-    pub(super) fn begin_frame(&mut self, header: &Header) {
+    pub(super) fn begin_frame(&mut self, header: &Header) -> Result<(), ProtocolError> {
         let kind = match header.opcode {
             Opcode::Text => Some(Kind::Text),
             Opcode::Binary => Some(Kind::Binary),
@@ -132,7 +137,20 @@ impl Partial {
             fin: header.fin,
             mask: header.mask,
             remaining: header.payload_len,
+            prefix: header.prefix,
         });
+        match header.prefix {
+            Some(prefix) => self.begins_so(prefix, false),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a message that begins otherwise, as far as it has arrived; `whole` if all of it has.
+    fn begins_so(&self, prefix: &str, whole: bool) -> Result<(), ProtocolError> {
+        let (text, prefix) = (&self.bytes[..self.message_len()], prefix.as_bytes());
+        let long_enough = whole || text.len() >= prefix.len();
+        let fits = if long_enough { text.starts_with(prefix) } else { prefix.starts_with(text) };
+        if fits { Ok(()) } else { Err(ProtocolError::MessageTooBig) }
     }
 
     /// Takes what `input` holds of the open frame's payload. Returns how much that was, and the
@@ -159,6 +177,7 @@ impl Partial {
         self.bytes.extend_from_slice(arrived);
         frame.remaining -= take;
         let (opcode, fin, complete) = (frame.opcode, frame.fin, frame.remaining == 0);
+        let prefix = frame.prefix;
         if complete {
             self.frame = None;
         }
@@ -175,6 +194,10 @@ impl Partial {
         let Some(message) = &mut self.message else { return Ok((take, None)) };
         message.len = self.bytes.len();
         let whole = complete && fin;
+        if let Some(prefix) = prefix {
+            self.begins_so(prefix, whole)?;
+        }
+        let Some(message) = &mut self.message else { return Ok((take, None)) };
         if message.kind == Kind::Text {
             message.valid += check_utf8(&self.bytes[message.valid..])?;
             if whole && message.valid < message.len {

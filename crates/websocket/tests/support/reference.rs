@@ -83,7 +83,11 @@ fn read(role: Role, bytes: &[u8], limits: Limits, seen: &mut Vec<Seen>) -> Resul
             return refused("length_not_minimal");
         }
         let so_far = message.as_ref().map_or(0, |m| m.payload.len());
-        if !control && length + so_far as u128 > limits.max_message_bytes as u128 {
+        let total = length + so_far as u128;
+        let over = !control && total > limits.max_message_bytes as u128;
+        let text = opcode == 1 || message.as_ref().is_some_and(|m| m.kind == Kind::Text);
+        let longer = limits.long_texts.filter(|longer| text && total <= longer.max_bytes as u128);
+        if over && longer.is_none() {
             return refused("message_too_big");
         }
         let key = if masked { [next()?, next()?, next()?, next()?] } else { [0; 4] };
@@ -132,6 +136,13 @@ fn read(role: Role, bytes: &[u8], limits: Limits, seen: &mut Vec<Seen>) -> Resul
                     cut = true;
                     break;
                 }
+            }
+        }
+        if let Some(longer) = longer.filter(|_| over) {
+            let (begun, prefix) = (&open.payload, longer.prefix.as_bytes());
+            let whole = (fin && !cut) || begun.len() >= prefix.len();
+            if !begun.starts_with(prefix) && (whole || !prefix.starts_with(begun)) {
+                return refused("message_too_big");
             }
         }
         if open.kind == Kind::Text && open.payload.len() > start && !may_become_text(&open.payload)

@@ -1,6 +1,6 @@
 //! Streams of frames from arbitrary bytes: mostly right, in every way wrong now and then.
 
-use hubbub_websocket::{Limits, Opcode, Role, write_frame};
+use hubbub_websocket::{Limits, LongTexts, Opcode, Role, write_frame};
 
 /// Text whose characters take one to four bytes, to be cut anywhere.
 const TEXT: &str = "aé€😀 z\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}";
@@ -112,8 +112,10 @@ pub fn build(role: Role, script: &[u8]) -> Vec<u8> {
 
 /// Limits that the streams of [`build`] meet and miss.
 pub fn limits(choice: u8) -> Limits {
+    let longer = |prefix| Some(LongTexts { prefix, max_bytes: 10_000 });
     Limits {
         max_message_bytes: [100_000, 1000, 100, 1 << 30][usize::from(choice) % 4],
         max_fragments: [1000, 1000, 10, 2][usize::from(choice) / 4 % 4],
+        long_texts: [None, longer("aé€"), longer("aé€😁")][usize::from(choice) / 16 % 3],
     }
 }
