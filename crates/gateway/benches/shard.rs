@@ -28,6 +28,7 @@ use hubbub_gateway::{
     bus::{Sink as _, local::LocalBus},
     engine::{Arrival, Engine, Pass},
     events::engine::EngineEvents,
+    limits::{LimitOptions, Limits},
     room::{Policy, Room},
 };
 use hubbub_telemetry::Traces;
@@ -82,7 +83,8 @@ struct World {
 impl World {
     fn new(members: usize) -> Self {
         let events = EngineEvents::register(&mut Registry::default(), Traces::off());
-        let engine = Engine::start(NonZeroUsize::MIN, "default", events).unwrap();
+        let limits = Arc::new(Limits::new(LimitOptions::default()));
+        let engine = Engine::start(NonZeroUsize::MIN, "default", events, limits).unwrap();
         engine.connect(Arc::new(LocalBus::new(Arc::clone(&engine) as _)));
         let declared = RoomPolicy {
             schema: POLICY_SCHEMA,

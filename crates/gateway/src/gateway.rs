@@ -226,7 +226,8 @@ impl Gateway {
             Policies::Bucket => None,
         };
 
-        let engine = Engine::start(config.shards, &config.pool, engine_events)
+        let limits = Arc::new(Limits::new(config.limits));
+        let engine = Engine::start(config.shards, &config.pool, engine_events, Arc::clone(&limits))
             .map_err(StartError::Shards)?;
         let runtimes = engine.runtimes().iter().cloned().chain([Handle::current()]);
         TaskMetrics::register(&mut registry, runtimes);
@@ -292,8 +293,7 @@ impl Gateway {
             }));
         }
 
-        let (limits, memory) =
-            (Arc::new(Limits::new(config.limits)), Arc::new(Memory::new(config.memory_limit)));
+        let memory = Arc::new(Memory::new(config.memory_limit));
         let watch = Arc::clone(&memory).watch(Arc::clone(&engine), memory_events, stop.clone());
         tracker.spawn(watch);
         let entrance = Arc::new(Entrance {

@@ -44,7 +44,7 @@ pub struct LimitOptions {
 }
 
 /// What a connection takes of the limits, until it ends.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Places {
     /// Of its address.
     pub address: Option<AddressPlace>,

@@ -220,6 +220,65 @@ async fn a_subject_has_no_more_connections_than_it_may() {
     within("a place that was given back", place).await;
 }
 
+#[tokio::test]
+async fn a_token_that_comes_over_the_connection_takes_a_place_of_its_subject_too() {
+    let issuer = TokenIssuer::new("https://id.example.com/", "one");
+    let spec = format!(
+        "allowedOrigins: ['*'], requireOrigin: false, auth: {{anonymous: Read, jwt: {{issuer: 'https://id.example.com/', \
+         audiences: [chat], jwks: {{inline: '{}'}}}}}}",
+        issuer.jwks()
+    );
+    let file = RoomsFile::of_text(&chat_room("lobby", &spec));
+    let gateway =
+        GatewayProcess::start(GATEWAY, &file.flags(&["--connections-per-subject", "1"])).await;
+    let token = |subject: &str, at: u64| {
+        let more = serde_json::json!({"sub": subject, "jti": at.to_string()});
+        format!("\u{1}token {}", issuer.token_with("chat", &more))
+    };
+    let join = async || {
+        let headers = [("Sec-WebSocket-Protocol", "hubbub.v1")];
+        Client::join_with(gateway.listen(), LOBBY, None, &headers).await.unwrap()
+    };
+    let mut first = join().await;
+    first.send(&token("ada", 1)).await.unwrap();
+    // Its own place is enough for it, however often it renews.
+    first.send(&token("ada", 2)).await.unwrap();
+    first.send("one").await.unwrap();
+    assert_eq!(first.next_message().await, Received::Text("one".to_owned()));
+    for at in 3..6 {
+        let mut more = join().await;
+        more.send(&token("ada", at)).await.unwrap();
+        let Received::Close(Some((code, reason))) = more.next_message().await else {
+            panic!("the subject has no place left")
+        };
+        assert_eq!(code, 1013);
+        assert!(reason.contains("--connections-per-subject"), "{reason}");
+    }
+    let closed = r#"hubbub_gateway_connections_closed_total{reason="subject_full",by="gateway"}"#;
+    gateway.metric_until(closed, |closed| closed == 3.0).await;
+    let mut other = join().await;
+    other.send(&token("grace", 6)).await.unwrap();
+    other.send("two").await.unwrap();
+    for client in [&mut first, &mut other] {
+        assert_eq!(client.next_message().await, Received::Text("two".to_owned()));
+    }
+    // The place is counted at the door as well, and given back with the connection.
+    let at_door = async |at: u64| {
+        let bearer = token("ada", at).replacen("\u{1}token", "Bearer", 1);
+        let headers = [("Authorization", bearer.as_str())];
+        Client::join_with(gateway.listen(), LOBBY, None, &headers).await
+    };
+    assert_eq!(reason(&at_door(7).await.unwrap_err()), "subject_full");
+    drop(first);
+    let place = async {
+        let mut at = 8;
+        while at_door(at).await.is_err() {
+            at += 1;
+        }
+    };
+    within("a place that was given back", place).await;
+}
+
 /// Sockets that never say anything, until their address may have no more of them.
 #[tokio::test]
 async fn an_address_that_opens_sockets_and_says_nothing_gets_no_more_of_them() {

@@ -39,6 +39,8 @@ pub enum Ending {
     BadToken(TokenFault),
     /// The token that was to take the place of the member's is about somebody else.
     OtherSubject,
+    /// The subject of the token that it brought over the connection has all the connections that it may have.
+    SubjectFull,
     /// The member may not say anything in the room.
     MayNotWrite,
     /// A message for the gateway that it does not know.
@@ -79,6 +81,7 @@ impl Ending {
             Self::TokenRefused,
             Self::BadToken(TokenFault::Malformed),
             Self::OtherSubject,
+            Self::SubjectFull,
             Self::MayNotWrite,
             Self::UnknownControl,
             Self::OriginRevoked,
@@ -129,6 +132,7 @@ impl Ending {
             Self::TokenRefused => "token_refused",
             Self::BadToken(_) => "bad_token",
             Self::OtherSubject => "other_subject",
+            Self::SubjectFull => "subject_full",
             Self::MayNotWrite => "may_not_write",
             Self::UnknownControl => "unknown_control",
             Self::OriginRevoked => "origin_revoked",
@@ -156,7 +160,7 @@ impl Ending {
             Self::TokenExpired | Self::TokenRefused | Self::BadToken(_) | Self::OtherSubject => {
                 Some(4401)
             }
-            Self::QueueFull | Self::PongTimeout | Self::Shed => Some(1013),
+            Self::QueueFull | Self::PongTimeout | Self::SubjectFull | Self::Shed => Some(1013),
             Self::OriginRevoked => Some(4403),
             Self::RoomGone => Some(4404),
             Self::Drained | Self::OtherPool => Some(1012),
@@ -197,6 +201,10 @@ impl Ending {
             Self::BadToken(fault) => fault.to_string(),
             Self::OtherSubject => {
                 "the new token is about somebody else; come back with it instead".to_owned()
+            }
+            Self::SubjectFull => {
+                "the subject of this token has all the connections that --connections-per-subject allows; end one of them"
+                    .to_owned()
             }
             Self::MayNotWrite => "this connection may not write in the room".to_owned(),
             Self::UnknownControl => {

@@ -88,7 +88,7 @@ pub(super) struct Member {
     /// Whether it may renew that: see [`control_message`](super::shard::Shard::control_message).
     pub(super) renews: bool,
     /// What it takes of the limits at the door, given back when it is dropped.
-    pub(super) _places: Option<Box<Places>>,
+    pub(super) places: Option<Box<Places>>,
     /// When its token ends.
     pub(super) token_until: u64,
     /// Key of the shard's room.
@@ -145,7 +145,7 @@ impl Member {
             token_until: token_until(policy, bearer.as_deref(), now),
             bearer,
             renews,
-            _places: places,
+            places,
             room,
             place: NO_PLACE,
             generation: entrant.generation,

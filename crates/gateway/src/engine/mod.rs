@@ -37,6 +37,7 @@ use tokio::{
 use crate::{
     bus::{Bus, Sink},
     events::EngineEvents,
+    limits::Limits,
     room::{Room, RoomObserver},
     token::TokenCache,
 };
@@ -161,6 +162,8 @@ pub(crate) struct Shared {
     /// Tokens that were verified lately, at the door or on a connection.
     tokens: TokenCache,
     allowance: Allowance,
+    /// What a token's subject may have, for those who bring theirs over the connection.
+    limits: Arc<Limits>,
 }
 
 impl Shared {
@@ -201,7 +204,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the shards' threads for a gateway of that pool. Give it a bus before the first member enters.
+    /// Starts the shards' threads for a gateway of that pool, whose limits at the door are these. Give it a bus before the first member enters.
     ///
     /// # Errors
     ///
@@ -210,6 +213,7 @@ impl Engine {
         shards: NonZeroUsize,
         pool: impl Into<String>,
         events: EngineEvents,
+        limits: Arc<Limits>,
     ) -> io::Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             epoch: Instant::now(),
@@ -220,6 +224,7 @@ impl Engine {
             events,
             tokens: TokenCache::default(),
             allowance: Allowance::default(),
+            limits,
         });
         let mut inboxes = Vec::with_capacity(shards.get());
         let mut runtimes = Vec::with_capacity(shards.get());

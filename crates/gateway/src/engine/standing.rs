@@ -11,7 +11,7 @@ use super::{
     shard::Shard,
 };
 use crate::{
-    limits::Places,
+    limits::{Places, SubjectPlace},
     room::{Policy, Room},
     token::{Bearer, MAX_TOKEN_BYTES, TokenFault},
 };
@@ -41,6 +41,14 @@ pub struct Pass {
     pub renews: bool,
     /// What it takes of the limits at the door.
     pub places: Option<Box<Places>>,
+}
+
+/// What a member gets with a new token.
+struct Renewal {
+    bearer: Arc<Bearer>,
+    access: Access,
+    /// Among the connections of the token's subject, if it had none there.
+    place: Option<SubjectPlace>,
 }
 
 /// What became of a message for the gateway.
@@ -129,8 +137,12 @@ impl Shard {
             return Control::Closed;
         };
         match self.renewed(key, token) {
-            Ok((bearer, access)) => {
-                self.members[key as usize].bearer = Some(bearer);
+            Ok(Renewal { bearer, access, place }) => {
+                let member = &mut self.members[key as usize];
+                member.bearer = Some(bearer);
+                if place.is_some() {
+                    member.places.get_or_insert_default().subject = place;
+                }
                 self.give_standing(key, access);
                 self.arm(key);
                 Control::Taken
@@ -143,7 +155,7 @@ impl Shard {
     }
 
     /// What a new token says, and what its bearer may do in the member's room.
-    fn renewed(&self, key: u32, token: &str) -> Result<(Arc<Bearer>, Access), Ending> {
+    fn renewed(&self, key: u32, token: &str) -> Result<Renewal, Ending> {
         let member = &self.members[key as usize];
         let local = &self.rooms[member.room as usize];
         let now = wall_clock();
@@ -156,10 +168,19 @@ impl Shard {
         if !member.bearer.as_ref().is_none_or(same) {
             return Err(Ending::OtherSubject);
         }
-        match tokens.access(&bearer, local.room.name()) {
-            Access::None => Err(Ending::TokenRefused),
-            access => Ok((bearer, access)),
+        let access = tokens.access(&bearer, local.room.name());
+        if access == Access::None {
+            return Err(Ending::TokenRefused);
         }
+        let place = match &member.bearer {
+            // It is the same subject's, whose place it has.
+            Some(_) => None,
+            None => {
+                let place = self.shared.limits.enter_by_subject(Some(&bearer));
+                place.map_err(|_| Ending::SubjectFull)?
+            }
+        };
+        Ok(Renewal { bearer, access, place })
     }
 }
 
