@@ -82,7 +82,8 @@ impl Doorkeeper for Public {
     ) -> BoxFuture<'static, Result<(Ticket, Bytes), Response>> {
         async move {
             head.extensions.insert(door);
-            self.meet(Some(ROOM_ROUTE), &mut head).map_err(|refusal| refuse(refusal, &head))?;
+            self.meet(Some(ROOM_ROUTE), &mut head)
+                .map_err(|refusal| refuse(&self, refusal, &head))?;
             let name = head.uri.path().strip_prefix(ROOMS).unwrap_or_default();
             let Admitted { accept, ticket, protocol } = admit(&self, name, &head).await?;
             let protocol = match protocol {
@@ -151,14 +152,14 @@ async fn only_small_heads(
     let (mut parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>().cloned();
     if let Err(refusal) = public.meet(route.as_ref().map(MatchedPath::as_str), &mut parts) {
-        return refuse(refusal, &parts);
+        return refuse(&public, refusal, &parts);
     }
     let request = Request::from_parts(parts, body);
     if request.headers().len() <= HEAD_FIELDS && head_bytes(&request) <= HEAD_BYTES {
         return next.run(request).await;
     }
     let (parts, _) = request.into_parts();
-    let mut response = refuse(Refusal::HeadTooLarge, &parts);
+    let mut response = refuse(&public, Refusal::HeadTooLarge, &parts);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -182,17 +183,17 @@ async fn room(State(public): State<Arc<Public>>, request: Request) -> Response {
 async fn default_room(State(public): State<Arc<Public>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let Some(name) = &public.default_room else {
-        return refuse(Refusal::NoSuchPath, &parts);
+        return refuse(&public, Refusal::NoSuchPath, &parts);
     };
     if let Err(Refusal::NoSuchRoom) = public.entrance.room(name) {
-        return refuse(Refusal::NoDefaultRoom { room: name.clone() }, &parts);
+        return refuse(&public, Refusal::NoDefaultRoom { room: name.clone() }, &parts);
     }
     visit(&public, name, &parts).await
 }
 
-async fn nothing(request: Request) -> Response {
+async fn nothing(State(public): State<Arc<Public>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    refuse(Refusal::NoSuchPath, &parts)
+    refuse(&public, Refusal::NoSuchPath, &parts)
 }
 
 /// Answers a handshake, or tells a visitor about the room.
@@ -228,9 +229,9 @@ async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<Admitted, R
         }
         // Whatever else it lacks: another method can never be right here.
         Err(HandshakeError::NotUpgrade) => {
-            return Err(refuse(Refusal::Handshake(HandshakeError::BadMethod), parts));
+            return Err(refuse(public, Refusal::Handshake(HandshakeError::BadMethod), parts));
         }
-        Err(error) => return Err(refuse(Refusal::Handshake(error), parts)),
+        Err(error) => return Err(refuse(public, Refusal::Handshake(error), parts)),
     };
     let (Some(Client(client)), Some(handshake)) =
         (parts.extensions.get::<Client>(), parts.extensions.get::<Arc<Handshake>>())
@@ -242,7 +243,7 @@ async fn admit(public: &Public, name: &str, parts: &Parts) -> Result<Admitted, R
             handshake.accepted(&ticket, parts.headers.contains_key(header::ORIGIN));
             Ok(Admitted { accept, ticket, protocol })
         }
-        Err(refusal) => Err(refuse(refusal, parts)),
+        Err(refusal) => Err(refuse(public, refusal, parts)),
     }
 }
 
@@ -319,7 +320,7 @@ fn origins(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 fn describe(public: &Public, name: &str, parts: &Parts) -> Response {
     let room = match public.entrance.room(name) {
         Ok(room) => room,
-        Err(refusal) => return refuse(refusal, parts),
+        Err(refusal) => return refuse(public, refusal, parts),
     };
     if wants_page(&parts.headers) {
         let (html, policy) = page::room_page();
@@ -379,7 +380,7 @@ fn wants_page(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-fn refuse(refusal: Refusal, parts: &Parts) -> Response {
+fn refuse(public: &Public, refusal: Refusal, parts: &Parts) -> Response {
     let handshake = parts.extensions.get::<Arc<Handshake>>();
     if let (Some(handshake), Some(Client(client))) = (handshake, parts.extensions.get::<Client>()) {
         // Who is refused complains by a name too: its own, as far as that is one.
@@ -388,6 +389,7 @@ fn refuse(refusal: Refusal, parts: &Parts) -> Response {
         handshake.refused(&refusal, connection, parts.uri.path(), *client);
         return with_connection(refusal.into_response(), connection);
     }
+    public.events.request_refused(&refusal);
     if parts.method != Method::GET || !wants_page(&parts.headers) {
         return refusal.into_response();
     }

@@ -8,6 +8,7 @@ use hubbub_testkit::{
     http::{self, Answer},
 };
 use serde_json::Value;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 const LOBBY: &str = "/rooms/demo/lobby";
 
@@ -232,4 +233,46 @@ async fn a_head_request_gets_no_body_and_the_admin_port_no_rooms() {
         assert_eq!(answer.status, 404, "{path} is not for the public: {answer:?}");
     }
     assert_eq!(http::post(gateway.listen(), "/drain").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_refused_without_being_a_handshake_is_counted_by_reason_too() {
+    let (gateway, _rooms) = gateway().await;
+    let counted = async |metric: &str, label: &str, reason: &str| {
+        gateway.metric(&format!("hubbub_gateway_{metric}_total{{{label}=\"{reason}\"}}")).await
+    };
+    let page =
+        "GET /nowhere HTTP/1.1\r\nHost: chat\r\nAccept: text/html\r\nConnection: close\r\n\r\n";
+    for (answer, status) in [
+        (http::get(gateway.listen(), "/nowhere").await, 404),
+        (http::request(gateway.listen(), page.as_bytes()).await, 404),
+        (http::get(gateway.listen(), "/rooms/demo/missing").await, 404),
+        (http::post(gateway.listen(), LOBBY).await, 405),
+        (http::get(gateway.listen(), LOBBY).await, 200),
+    ] {
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    for (reason, times) in [("no_such_path", 2.0), ("no_such_room", 1.0), ("bad_method", 1.0)] {
+        assert_eq!(counted("requests_refused", "reason", reason).await, times, "{reason}");
+        assert_eq!(counted("handshakes", "outcome", reason).await, 0.0, "{reason}");
+    }
+    let missing = Handshake::new(gateway.listen(), "/rooms/demo/missing").answer().await;
+    assert_eq!(missing.status, 404);
+    assert_eq!(counted("handshakes", "outcome", "no_such_room").await, 1.0);
+    assert_eq!(counted("requests_refused", "reason", "no_such_room").await, 1.0);
+
+    let failures =
+        |reason: &str| format!("hubbub_gateway_http_failures_total{{reason=\"{reason}\"}}");
+    let mut silent = TcpStream::connect(gateway.listen()).await.unwrap();
+    silent.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let _ = http::request(gateway.listen(), b"no HTTP at all\r\n\r\n").await;
+    gateway.metric_until(&failures("malformed"), |count| count == 1.0).await;
+    let big = Handshake::new(gateway.listen(), LOBBY).with("Cookie", vec![b'a'; 64 * 1024]);
+    assert_eq!(big.answer().await.status, 431);
+    gateway.metric_until(&failures("head_too_large"), |count| count == 1.0).await;
+    let mut leaves = TcpStream::connect(gateway.listen()).await.unwrap();
+    leaves.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+    leaves.shutdown().await.unwrap();
+    gateway.metric_until(&failures("unfinished"), |count| count == 1.0).await;
+    gateway.metric_until(&failures("head_timeout"), |count| count == 1.0).await;
 }

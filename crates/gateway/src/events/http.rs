@@ -1,6 +1,7 @@
 //! What happens at the public door.
 
 use std::{
+    error::Error as _,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -39,6 +40,67 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// Why an HTTP connection was ended, as far as its end shows.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// A head was not complete in time.
+    HeadTimeout,
+    /// A head so long that it was not read to its end.
+    HeadTooLarge,
+    /// What came is no HTTP.
+    Malformed,
+    /// The client ended the connection within a request.
+    Unfinished,
+    /// The client took nothing of an answer for too long.
+    NotTaken,
+    /// The socket failed, or TLS on it.
+    SocketFailed,
+}
+
+impl Cut {
+    const ALL: [Self; 6] = [
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
+        Self::Malformed,
+        Self::Unfinished,
+        Self::NotTaken,
+        Self::SocketFailed,
+    ];
+
+    fn of(error: &hyper::Error) -> Self {
+        let socket = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        if error.is_timeout() {
+            Self::HeadTimeout
+        } else if error.is_parse_too_large() {
+            Self::HeadTooLarge
+        } else if error.is_parse() {
+            Self::Malformed
+        } else if error.is_incomplete_message() {
+            Self::Unfinished
+        } else if socket.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            Self::NotTaken
+        } else {
+            Self::SocketFailed
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Malformed => "malformed",
+            Self::Unfinished => "unfinished",
+            Self::NotTaken => "not_taken",
+            Self::SocketFailed => "socket_failed",
+        }
+    }
+}
+
 /// Whether handshakes are traced, and whose traces go on here.
 #[derive(Debug, Clone)]
 pub struct Traced {
@@ -59,7 +121,8 @@ pub struct HttpEvents {
     sockets: Gauge,
     accept_failed: Counter,
     sockets_refused: Counter,
-    requests_cut: Counter,
+    requests_refused: Family<ReasonLabels, Counter>,
+    requests_cut: Family<ReasonLabels, Counter>,
     traced: Traced,
 }
 
@@ -98,12 +161,17 @@ impl HttpEvents {
             sockets: Gauge::default(),
             accept_failed: Counter::default(),
             sockets_refused: Counter::default(),
-            requests_cut: Counter::default(),
+            requests_refused: Family::default(),
+            requests_cut: Family::default(),
             traced,
         };
         // What has not happened yet reads 0, so that a rate over it works from the first time on.
         for outcome in Refusal::reasons() {
             drop(events.handshakes.get_or_create(&OutcomeLabels { outcome }));
+            drop(events.requests_refused.get_or_create(&ReasonLabels { reason: outcome }));
+        }
+        for reason in Cut::ALL.map(Cut::label) {
+            drop(events.requests_cut.get_or_create(&ReasonLabels { reason }));
         }
         registry.register(
             "handshakes",
@@ -132,8 +200,13 @@ impl HttpEvents {
             events.sockets_refused.clone(),
         );
         registry.register(
+            "requests_refused",
+            "Requests that are no handshakes, refused at the public listener, by reason",
+            events.requests_refused.clone(),
+        );
+        registry.register(
             "http_failures",
-            "HTTP connections ended for a malformed, oversized or unfinished request",
+            "HTTP connections ended for a malformed, oversized or unfinished request or an answer that was not taken, by reason",
             events.requests_cut.clone(),
         );
         events
@@ -170,9 +243,17 @@ impl HttpEvents {
         tracing::debug!(%peer, "a connection was ended: its address has too many without a handshake");
     }
 
+    /// A request that is no handshake is refused.
+    pub(crate) fn request_refused(&self, refusal: &Refusal) {
+        let reason = refusal.reason();
+        self.requests_refused.get_or_create(&ReasonLabels { reason }).inc();
+        tracing::debug!(reason, detail = %refusal, "request refused");
+    }
+
     pub(crate) fn request_cut(&self, error: &hyper::Error, peer: SocketAddr) {
-        self.requests_cut.inc();
-        tracing::debug!(%error, %peer, "HTTP connection ended");
+        let reason = Cut::of(error).label();
+        self.requests_cut.get_or_create(&ReasonLabels { reason }).inc();
+        tracing::debug!(reason, %error, %peer, "HTTP connection ended");
     }
 
     fn answered_after(&self, took: Duration, trace: Option<SpanRef>) {
