@@ -83,7 +83,7 @@ struct World {
 impl World {
     fn new(members: usize) -> Self {
         let events = EngineEvents::register(&mut Registry::default(), Traces::off());
-        let limits = Arc::new(Limits::new(LimitOptions::default()));
+        let limits = Arc::new(Limits::new(LimitOptions::default(), usize::MAX));
         let engine = Engine::start(NonZeroUsize::MIN, "default", events, limits).unwrap();
         engine.connect(Arc::new(LocalBus::new(Arc::clone(&engine) as _)));
         let declared = RoomPolicy {

@@ -19,6 +19,7 @@ use crate::{
         local::LocalBus,
         nats::{NatsBus, NatsBusError, NatsOptions},
     },
+    descriptors,
     drain::{Drain, DrainTimes, Phase, Receipt},
     engine::Engine,
     entrance::{Alone, Elsewhere, Entrance},
@@ -226,7 +227,7 @@ impl Gateway {
             Policies::Bucket => None,
         };
 
-        let limits = Arc::new(Limits::new(config.limits));
+        let limits = Arc::new(Limits::new(config.limits, descriptors::sockets(config.open_files)));
         let engine = Engine::start(config.shards, &config.pool, engine_events, Arc::clone(&limits))
             .map_err(StartError::Shards)?;
         let runtimes = engine.runtimes().iter().cloned().chain([Handle::current()]);

@@ -7,7 +7,10 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -20,8 +23,9 @@ mod addresses;
 mod forwarded;
 mod subjects;
 
+pub use addresses::AddressPlace;
 use addresses::Addresses;
-pub use addresses::{AddressPlace, WaitingPlace};
+use addresses::WaitingOfAddress;
 pub use subjects::SubjectPlace;
 use subjects::Subjects;
 
@@ -43,6 +47,33 @@ pub struct LimitOptions {
     pub connections_per_subject: Option<NonZeroU32>,
 }
 
+/// A place of a socket without a handshake; dropped, it is given back.
+#[derive(Debug)]
+pub struct WaitingPlace {
+    all: Option<Arc<AtomicUsize>>,
+    _of_address: Option<WaitingOfAddress>,
+}
+
+impl WaitingPlace {
+    /// One where nobody counts.
+    pub(crate) fn uncounted() -> Self {
+        Self { all: None, _of_address: None }
+    }
+
+    fn taken(all: Arc<AtomicUsize>, of_address: Option<WaitingOfAddress>) -> Self {
+        all.fetch_add(1, Ordering::AcqRel);
+        Self { all: Some(all), _of_address: of_address }
+    }
+}
+
+impl Drop for WaitingPlace {
+    fn drop(&mut self) {
+        if let Some(all) = &self.all {
+            all.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 /// What a connection takes of the limits, until it ends.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -52,10 +83,37 @@ pub struct Places {
     pub subject: Option<SubjectPlace>,
 }
 
+/// Why a socket is ended as soon as it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketRefusal {
+    /// Its address has too many without a handshake.
+    Address,
+    /// This gateway has as many sockets as its limit of open files carries.
+    OpenFiles,
+}
+
+impl SocketRefusal {
+    /// All, for metrics that read 0 from the start.
+    pub(crate) const ALL: [Self; 2] = [Self::Address, Self::OpenFiles];
+
+    /// A stable name, for metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::OpenFiles => "open_files",
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Limits {
     options: LimitOptions,
+    /// Sockets that there may be, those of members included.
+    sockets: usize,
+    /// Those without a handshake.
+    waiting: Arc<AtomicUsize>,
     begun: Instant,
     gateway: Mutex<Bucket>,
     addresses: Option<Arc<Addresses>>,
@@ -63,13 +121,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Limits of which nothing is used yet.
+    /// Limits of which nothing is used yet; `sockets` is how many there may be at the public listener, those of members included.
     #[must_use]
-    pub fn new(options: LimitOptions) -> Self {
+    pub fn new(options: LimitOptions, sockets: usize) -> Self {
         let burst = options.requests_per_second.map_or(0, NonZeroU32::get);
         let addresses =
             Addresses::new(options.requests_per_address, options.connections_per_address);
         Self {
+            sockets,
+            waiting: Arc::default(),
             begun: Instant::now(),
             gateway: Mutex::new(Bucket::full(burst, 0)),
             addresses: addresses.map(Arc::new),
@@ -110,14 +170,29 @@ impl Limits {
         }
     }
 
-    /// Counts a socket that has just been accepted, until it is a member's or ends. None if its address has as many as may wait.
-    /// Those of a proxy are not counted: they are many clients'.
-    #[must_use]
-    pub fn wait_at_door(&self, peer: IpAddr) -> Option<WaitingPlace> {
-        match &self.addresses {
-            Some(addresses) if !self.trusts(peer) => addresses.wait(peer, self.now()),
-            _ => Some(WaitingPlace::uncounted()),
+    /// Counts a socket that has just been accepted, until it is a member's or ends, beside those of so many members. One whose
+    /// handshake is just being answered may be among both for that moment. Those of a proxy are not counted by address: they
+    /// are many clients'.
+    ///
+    /// # Errors
+    ///
+    /// Why it must be ended.
+    pub fn wait_at_door(
+        &self,
+        peer: IpAddr,
+        members: usize,
+    ) -> Result<WaitingPlace, SocketRefusal> {
+        let waiting = self.waiting.load(Ordering::Acquire);
+        if waiting.saturating_add(members) >= self.sockets {
+            return Err(SocketRefusal::OpenFiles);
         }
+        let of_address = match &self.addresses {
+            Some(addresses) if !self.trusts(peer) => {
+                addresses.wait(peer, self.now()).ok_or(SocketRefusal::Address)?
+            }
+            _ => None,
+        };
+        Ok(WaitingPlace::taken(Arc::clone(&self.waiting), of_address))
     }
 
     /// Takes a place among the connections of an address.
@@ -170,7 +245,7 @@ mod tests {
     fn limits(change: impl FnOnce(&mut LimitOptions)) -> Limits {
         let mut options = LimitOptions::default();
         change(&mut options);
-        Limits::new(options)
+        Limits::new(options, usize::MAX)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -183,7 +258,7 @@ mod tests {
         for _ in 0..10_000 {
             assert_eq!(limits.knock(ip("192.0.2.1")), Ok(()));
             assert!(limits.enter_by_address(ip("192.0.2.1")).unwrap().is_none());
-            assert!(limits.wait_at_door(ip("192.0.2.1")).is_some());
+            assert!(limits.wait_at_door(ip("192.0.2.1"), 1_000_000).is_ok());
         }
     }
 
@@ -209,6 +284,18 @@ mod tests {
             (0..1000_u32).map(|n| limits.knock(IpAddr::from((n + 1).to_be_bytes()))).collect();
         assert!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() < 500);
         assert!(outcomes.contains(&Err(Refusal::GatewayRate)));
+    }
+
+    #[test]
+    fn sockets_that_say_nothing_leave_files_for_what_is_no_socket() {
+        let limits = Limits::new(LimitOptions::default(), 5);
+        let mut waiting: Vec<_> =
+            (0..3).map(|_| limits.wait_at_door(ip("192.0.2.1"), 2).unwrap()).collect();
+        let refused = limits.wait_at_door(ip("192.0.2.2"), 2);
+        assert_eq!(refused.unwrap_err(), SocketRefusal::OpenFiles);
+        waiting.pop();
+        assert!(limits.wait_at_door(ip("192.0.2.2"), 2).is_ok());
+        assert!(limits.wait_at_door(ip("192.0.2.2"), 3).is_err(), "a member needs one, too");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use tower::ServiceExt as _;
 use crate::{
     engine::Ticket,
     events::{HttpEvents, http::OpenSocket},
-    limits::{Limits, WaitingPlace},
+    limits::{Limits, SocketRefusal, WaitingPlace},
     tls::Handshakes,
 };
 
@@ -181,7 +181,7 @@ pub(crate) struct Site {
     pub tls: Option<Handshakes>,
     /// What happens here.
     pub events: Arc<HttpEvents>,
-    /// How many sockets one address may have without a handshake, if that is limited.
+    /// How many sockets there may be without a handshake, if that is limited.
     pub limits: Option<Arc<Limits>>,
     /// Keeps the tasks of connections.
     pub tracker: TaskTracker,
@@ -208,12 +208,12 @@ pub(crate) async fn serve(listener: Listener, site: Site) {
                     // An IPv4 client of a socket for both shows as ::ffff:192.0.2.1.
                     peer.set_ip(peer.ip().to_canonical());
                     match site.wait_at_door(peer) {
-                        Some(waiting) => {
+                        Ok(waiting) => {
                             let open = site.events.socket_opened(waiting);
                             site.meet(Fresh { socket, peer, open }, 0, &mut silent);
                         }
                         // Without a word, which costs least, and nobody who means well opens so many.
-                        None => site.events.socket_refused(peer),
+                        Err(refusal) => site.events.socket_refused(refusal, peer),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -242,11 +242,12 @@ pub(crate) async fn serve(listener: Listener, site: Site) {
 }
 
 impl Site {
-    /// Counts a socket, if its address may have another one.
-    fn wait_at_door(&self, peer: SocketAddr) -> Option<WaitingPlace> {
+    /// Counts a socket, if there may be another one.
+    fn wait_at_door(&self, peer: SocketAddr) -> Result<WaitingPlace, SocketRefusal> {
+        let members = self.doorkeeper.as_ref().map_or(0, |doorkeeper| doorkeeper.members());
         match &self.limits {
-            Some(limits) => limits.wait_at_door(peer.ip()),
-            None => Some(WaitingPlace::uncounted()),
+            Some(limits) => limits.wait_at_door(peer.ip(), members),
+            None => Ok(WaitingPlace::uncounted()),
         }
     }
 

@@ -104,6 +104,10 @@ impl Doorkeeper for Public {
     fn all_in(&self) {
         self.entrance.engine.wake();
     }
+
+    fn members(&self) -> usize {
+        self.entrance.engine.connections()
+    }
 }
 
 /// What a plain GET is told about a room.

@@ -3,10 +3,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, process::Command};
 
 use hubbub_testkit::{
-    Client, GatewayProcess, OPEN, Received, RoomsFile, TokenIssuer, chat_room, http, within,
+    Client, GatewayProcess, OPEN, Received, RoomsFile, TokenIssuer, chat_room, eventually, http,
+    within,
 };
 use serde_json::Value;
 use tokio::{
@@ -123,7 +124,8 @@ async fn an_address_has_no_more_connections_than_it_may_and_gets_a_place_back() 
     }
     // Of very many at once the last are ended without a word.
     let silent = (outside.len() - told.len()) as f64;
-    assert_eq!(gateway.metric("hubbub_gateway_http_sockets_refused_total").await, silent);
+    let metric = r#"hubbub_gateway_http_sockets_refused_total{reason="address"}"#;
+    assert_eq!(gateway.metric(metric).await, silent);
     assert_eq!(refused(&gateway, "address_full").await, told.len() as f64);
     assert!(join_from("127.0.0.3", &gateway).await.is_ok(), "another address");
     // One says goodbye, and one vanishes.
@@ -288,7 +290,9 @@ async fn an_address_that_opens_sockets_and_says_nothing_gets_no_more_of_them() {
         silent.push(socket("127.0.0.2", gateway.listen()).await);
     }
     gateway
-        .metric_until("hubbub_gateway_http_sockets_refused_total", |refused| refused >= 40.0)
+        .metric_until(r#"hubbub_gateway_http_sockets_refused_total{reason="address"}"#, |refused| {
+            refused >= 40.0
+        })
         .await;
     let mut client = join_from("127.0.0.3", &gateway).await.unwrap();
     client.send("served").await.unwrap();
@@ -297,4 +301,44 @@ async fn an_address_that_opens_sockets_and_says_nothing_gets_no_more_of_them() {
     let last = silent.last_mut().unwrap();
     let ended = within("the end", last.read(&mut [0; 1])).await;
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+/// More sockets than the limit of open files has room for, of which none says anything.
+#[tokio::test]
+async fn silent_sockets_leave_files_for_everything_else() {
+    let file = RoomsFile::of_text(&chat_room("lobby", OPEN));
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -n 300; exec "$0" "$@""#, GATEWAY]);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--log-format", "json"]).args(file.flags(&[]));
+    let gateway = GatewayProcess::start_command(command).await;
+    let mut member = join_from("127.0.0.2", &gateway).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(socket("127.0.0.3", gateway.listen()).await);
+    }
+    let refused = r#"hubbub_gateway_http_sockets_refused_total{reason="open_files"}"#;
+    // 150 remain, of which the member has one.
+    gateway.metric_until(refused, |refused| refused >= 100.0).await;
+    for probe in ["/livez", "/readyz"] {
+        let answer = http::get(gateway.admin(), probe).await;
+        assert_eq!(answer.status, 200, "{probe}: {answer:?}");
+    }
+    assert_eq!(gateway.metric("hubbub_gateway_accept_failures_total").await, 0.0);
+    // Files are read, and who is in does not notice.
+    file.replace(&(chat_room("lobby", OPEN) + &chat_room("other", OPEN)));
+    eventually("the new room is declared", || gateway.find_all("rooms declared").len() > 1).await;
+    member.send("here").await.unwrap();
+    assert_eq!(member.next_message().await, Received::Text("here".to_owned()));
+    // The silent ones are over when their time for a head is.
+    let place = async {
+        loop {
+            if let Ok(client) = join_from("127.0.0.4", &gateway).await {
+                return client;
+            }
+        }
+    };
+    let mut late = within("a place that a silent socket had", place).await;
+    late.send("there").await.unwrap();
+    assert_eq!(late.next_message().await, Received::Text("there".to_owned()));
 }

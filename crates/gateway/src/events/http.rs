@@ -22,7 +22,7 @@ use prometheus_client::{
 use super::traces::TraceLabel;
 use crate::{
     engine::{ConnectionId, Ticket},
-    limits::WaitingPlace,
+    limits::{SocketRefusal, WaitingPlace},
     refusal::Refusal,
     room::Room,
 };
@@ -120,7 +120,7 @@ pub struct HttpEvents {
     seconds: HistogramWithExemplars<TraceLabel>,
     sockets: Gauge,
     accept_failed: Counter,
-    sockets_refused: Counter,
+    sockets_refused: Family<ReasonLabels, Counter>,
     requests_refused: Family<ReasonLabels, Counter>,
     requests_cut: Family<ReasonLabels, Counter>,
     traced: Traced,
@@ -160,7 +160,7 @@ impl HttpEvents {
             seconds: HistogramWithExemplars::new(HANDSHAKE_SECONDS.into_iter()),
             sockets: Gauge::default(),
             accept_failed: Counter::default(),
-            sockets_refused: Counter::default(),
+            sockets_refused: Family::default(),
             requests_refused: Family::default(),
             requests_cut: Family::default(),
             traced,
@@ -169,6 +169,9 @@ impl HttpEvents {
         for outcome in Refusal::reasons() {
             drop(events.handshakes.get_or_create(&OutcomeLabels { outcome }));
             drop(events.requests_refused.get_or_create(&ReasonLabels { reason: outcome }));
+        }
+        for reason in SocketRefusal::ALL.map(SocketRefusal::reason) {
+            drop(events.sockets_refused.get_or_create(&ReasonLabels { reason }));
         }
         for reason in Cut::ALL.map(Cut::label) {
             drop(events.requests_cut.get_or_create(&ReasonLabels { reason }));
@@ -196,7 +199,7 @@ impl HttpEvents {
         );
         registry.register(
             "http_sockets_refused",
-            "Connections ended at once because their address had too many without a handshake",
+            "Connections ended at once: their address had too many without a handshake, or the limit of open files carries no more",
             events.sockets_refused.clone(),
         );
         registry.register(
@@ -238,9 +241,10 @@ impl HttpEvents {
         tracing::warn!(%error, "could not accept a connection; trying again shortly");
     }
 
-    pub(crate) fn socket_refused(&self, peer: SocketAddr) {
-        self.sockets_refused.inc();
-        tracing::debug!(%peer, "a connection was ended: its address has too many without a handshake");
+    pub(crate) fn socket_refused(&self, refusal: SocketRefusal, peer: SocketAddr) {
+        let reason = refusal.reason();
+        self.sockets_refused.get_or_create(&ReasonLabels { reason }).inc();
+        tracing::debug!(reason, %peer, "a connection was ended as soon as it came");
     }
 
     /// A request that is no handshake is refused.

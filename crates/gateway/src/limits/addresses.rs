@@ -77,9 +77,13 @@ impl Addresses {
         known.requests.try_take(rate.get(), self.burst(), now)
     }
 
-    /// Counts a socket without a handshake.
-    pub(super) fn wait(self: &Arc<Self>, address: IpAddr, now: u64) -> Option<WaitingPlace> {
-        let Some(most) = self.connections else { return Some(WaitingPlace::uncounted()) };
+    /// Counts a socket without a handshake, if they are counted. None if the address has as many as may wait.
+    pub(super) fn wait(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: u64,
+    ) -> Option<Option<WaitingOfAddress>> {
+        let Some(most) = self.connections else { return Some(None) };
         let address = address.into();
         let mut table = self.lock();
         let known = self.know(&mut table, address, now);
@@ -87,7 +91,7 @@ impl Addresses {
             return None;
         }
         known.waiting += 1;
-        Some(WaitingPlace(Some((Arc::clone(self), address))))
+        Some(Some(WaitingOfAddress { addresses: Arc::clone(self), address }))
     }
 
     /// Takes a place; none if places are not counted.
@@ -152,22 +156,16 @@ impl Drop for AddressPlace {
     }
 }
 
-/// A place of a socket without a handshake; dropped, it is given back.
+/// A place of a socket without a handshake among those of its address; dropped, it is given back.
 #[derive(Debug)]
-pub struct WaitingPlace(Option<(Arc<Addresses>, Address)>);
-
-impl WaitingPlace {
-    /// One where nobody counts.
-    pub(crate) fn uncounted() -> Self {
-        Self(None)
-    }
+pub(super) struct WaitingOfAddress {
+    addresses: Arc<Addresses>,
+    address: Address,
 }
 
-impl Drop for WaitingPlace {
+impl Drop for WaitingOfAddress {
     fn drop(&mut self) {
-        if let Some((addresses, address)) = self.0.take() {
-            addresses.give_back(address, |known| &mut known.waiting);
-        }
+        self.addresses.give_back(self.address, |known| &mut known.waiting);
     }
 }
 

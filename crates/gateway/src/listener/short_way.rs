@@ -36,6 +36,9 @@ pub(crate) trait Doorkeeper: Send + Sync + 'static {
 
     /// Those who came in lately are all that come for now: to be called some time after each [`Doorkeeper::answer`].
     fn all_in(&self);
+
+    /// Those who are in, or are just being let in: each has a socket.
+    fn members(&self) -> usize;
 }
 
 /// A connection that has just been accepted.
