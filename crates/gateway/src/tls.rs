@@ -1,7 +1,8 @@
 //! TLS for members: the certificate and its key, from files that are read again and again.
 //!
 //! Only new handshakes see a new certificate; who is in stays. Files are compared by content, as those of rooms are, so a
-//! Kubernetes secret's swapped symlink and a copy in place look the same. A pair that cannot be used changes nothing.
+//! Kubernetes secret's swapped symlink and a copy in place look the same. A pair that cannot be used changes nothing; nor does one
+//! that is not valid now, while the one in use is: one whose time comes later waits for that.
 
 mod pair;
 mod validity;
@@ -20,7 +21,7 @@ use rustls::{
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-pub(crate) use validity::Validity;
+pub(crate) use validity::{Now, Validity};
 
 use crate::{
     events::TlsEvents,
@@ -67,6 +68,10 @@ pub(crate) struct Follower {
     events: Arc<TlsEvents>,
     /// The content that was judged last, good or bad.
     judged: u64,
+    /// Of what is shown.
+    validity: Validity,
+    /// What the files hold, if its time has not come.
+    early: Option<Pair>,
 }
 
 /// Reads the files for the start of a gateway, where a bad one is an error and not something to wait out.
@@ -93,7 +98,8 @@ pub(crate) fn load(
     events.begun(&validity);
     let handshakes =
         Handshakes { acceptor: TlsAcceptor::from(Arc::new(config)), events: Arc::clone(&events) };
-    Ok((handshakes, Follower { files, shown, events, judged: contents.digest() }))
+    let judged = contents.digest();
+    Ok((handshakes, Follower { files, shown, events, judged, validity, early: None }))
 }
 
 impl Follower {
@@ -114,14 +120,40 @@ impl Follower {
     async fn look(&mut self) {
         let files = self.files.clone();
         let read = move || Contents::read(&files);
-        let Some(contents) = settled(Some(self.judged), SETTLE, read).await else { return };
+        let Some(contents) = settled(Some(self.judged), SETTLE, read).await else {
+            let time_has_come = |pair: &mut Pair| pair.validity.now() != Now::Early;
+            if let Some(pair) = self.early.take_if(time_has_come) {
+                self.judge(pair);
+            }
+            return;
+        };
         self.judged = contents.digest();
+        self.early = None;
         match contents.pair(&self.files) {
-            Ok(Pair { key, validity }) => {
+            Ok(pair) => self.judge(pair),
+            Err(error) => self.events.reload_refused(&error),
+        }
+    }
+
+    /// Shows the pair, unless it is not valid now and what is shown is.
+    fn judge(&mut self, pair: Pair) {
+        let path = self.files.certificate.clone();
+        match (self.validity.now(), pair.validity.now()) {
+            (Now::Valid, Now::Early) => {
+                let begins = pair.validity.begins.clone();
+                self.early = Some(pair);
+                self.events.reload_refused(&TlsError::Early { path, begins });
+            }
+            (Now::Valid, Now::Ended) => {
+                let ends = pair.validity.ends;
+                self.events.reload_refused(&TlsError::Ended { path, ends });
+            }
+            _ => {
+                let Pair { key, validity } = pair;
                 self.shown.0.store(key);
                 self.events.reloaded(&validity);
+                self.validity = validity;
             }
-            Err(error) => self.events.reload_refused(&error),
         }
     }
 }

@@ -7,10 +7,11 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use hubbub_testkit::{
-    Certificates, Client, GatewayProcess, OPEN, Received, RoomsFile, Trust, eventually,
+    Certificates, Client, GatewayProcess, OPEN, Received, RoomsFile, Trust, eventually, within,
 };
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -135,6 +136,72 @@ async fn a_pair_that_cannot_be_used_changes_nothing_until_a_good_one_comes() {
     gateway.metric_until(TAKEN, |count| count == 1.0).await;
     let new = Trust::in_authority(&second.authority());
     talks(&mut join(&gateway, &new).await, "anew").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_valid_certificate_stays_until_another_one_is_valid() {
+    let rooms = RoomsFile::lobby(OPEN);
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 60 * 60));
+    let (first, over) = (Certificates::make(), Certificates::valid(now - 2 * day, now - day));
+    let mut secret = Secret::new(&first);
+    let gateway = gateway(&rooms, &secret).await;
+    let old = Trust::in_authority(&first.authority());
+    let refusal = "the new certificate is refused; the old one stays";
+    let told = async |words: &str, times: usize| {
+        gateway.metric_until(REFUSED, |count| count == times as f64).await;
+        eventually("it is told", || gateway.find_all(refusal).len() == times).await;
+        let fault = gateway.find_all(refusal).pop().unwrap()["fault"].clone();
+        assert!(fault.as_str().unwrap().contains(words), "{fault}");
+    };
+    let ends = gateway.metric(EXPIRY).await;
+    secret.swap(&over.server(), &over.server_key());
+    told("was valid until 2", 1).await;
+    talks(&mut join(&gateway, &old).await, "as before").await;
+
+    // Far enough away for a busy machine to have judged it before.
+    let later = SystemTime::now() + Duration::from_secs(15);
+    let next = Certificates::valid(later, later + day);
+    let new = Trust::in_authority(&next.authority());
+    secret.swap(&next.server(), &next.server_key());
+    told("is valid from 2", 2).await;
+    talks(&mut join(&gateway, &old).await, "as before").await;
+    assert_eq!(gateway.metric(EXPIRY).await, ends);
+    assert_eq!(gateway.metric(TAKEN).await, 0.0);
+    // Nothing changes but the time.
+    gateway.metric_until(TAKEN, |count| count == 1.0).await;
+    assert!(SystemTime::now() >= later - Duration::from_secs(1), "X.509 counts whole seconds");
+    talks(&mut join(&gateway, &new).await, "anew").await;
+    assert!(gateway.metric(EXPIRY).await < ends);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_starts_with_a_certificate_of_another_time_says_so_and_serves() {
+    let rooms = RoomsFile::lobby(OPEN);
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 60 * 60));
+    let over = Certificates::valid(now - 2 * day, now - day);
+    let early = Certificates::valid(now + day, now + 2 * day);
+    for (certificates, words) in [
+        (&over, "the certificate has ended: clients refuse it; renew it"),
+        (&early, "the certificate is not valid yet"),
+    ] {
+        let mut secret = Secret::new(certificates);
+        let gateway = gateway(&rooms, &secret).await;
+        let warned = || gateway.log().iter().any(|line| line.contains(words));
+        eventually("it is told", warned).await;
+        // Nothing better is shown, so whatever comes is taken.
+        secret.swap(&early.server(), &early.server_key());
+        let good = Certificates::make();
+        secret.swap(&good.server(), &good.server_key());
+        gateway.metric_until(TAKEN, |count| count >= 1.0).await;
+        let trust = Trust::in_authority(&good.authority());
+        eventually_trusted(&gateway, &trust).await;
+        assert_eq!(gateway.metric(REFUSED).await, 0.0);
+    }
+}
+
+/// The certificate that this authority made is the one that is shown.
+async fn eventually_trusted(gateway: &GatewayProcess, trust: &Trust) {
+    within("the good certificate", async { while !is_trusted(gateway, trust).await {} }).await;
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A certificate authority made for one test, with a certificate for a server on this machine and one for a client.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -32,12 +35,26 @@ impl Certificates {
     /// When one is neither, or the files cannot be written.
     #[must_use]
     pub fn for_server(names: &[&str]) -> Self {
+        Self::issued(names, None)
+    }
+
+    /// The same as [`make`](Self::make), with a server certificate that is valid from one time until another.
+    ///
+    /// # Panics
+    ///
+    /// When the files cannot be written.
+    #[must_use]
+    pub fn valid(from: SystemTime, until: SystemTime) -> Self {
+        Self::issued(&["localhost", "127.0.0.1"], Some((from, until)))
+    }
+
+    fn issued(names: &[&str], valid: Option<(SystemTime, SystemTime)>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for certificates");
         let authority = authority("hubbub test authority");
         let made = Self { directory };
         write(&made.authority(), &authority.pem());
-        made.issue(&authority, "server", names, ExtendedKeyUsagePurpose::ServerAuth);
-        made.issue(&authority, "client", &["client"], ExtendedKeyUsagePurpose::ClientAuth);
+        made.issue(&authority, "server", names, ExtendedKeyUsagePurpose::ServerAuth, valid);
+        made.issue(&authority, "client", &["client"], ExtendedKeyUsagePurpose::ClientAuth, None);
         made
     }
 
@@ -81,11 +98,15 @@ impl Certificates {
         name: &str,
         names: &[&str],
         usage: ExtendedKeyUsagePurpose,
+        valid: Option<(SystemTime, SystemTime)>,
     ) {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
+        if let Some((from, until)) = valid {
+            (params.not_before, params.not_after) = (from.into(), until.into());
+        }
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, authority).expect("a signed certificate");
         write(&self.path(&format!("{name}.pem")), &certificate.pem());

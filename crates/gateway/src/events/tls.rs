@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use tracing::{debug, error, info, warn};
 
-use crate::tls::Validity;
+use crate::tls::{Now, Validity};
 
 /// What became of a handshake of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +112,18 @@ impl TlsEvents {
 
     fn shows(&self, validity: &Validity) {
         self.expiry.set(validity.not_after);
-        if validity.has_ended() {
-            warn!(ends = validity.ends, "the certificate has ended: clients refuse it; renew it");
+        match validity.now() {
+            Now::Valid => {}
+            Now::Ended => {
+                warn!(
+                    ends = validity.ends,
+                    "the certificate has ended: clients refuse it; renew it"
+                );
+            }
+            Now::Early => warn!(
+                begins = validity.begins,
+                "the certificate is not valid yet: clients refuse it until then; give one that is valid, or set this machine's clock"
+            ),
         }
     }
 

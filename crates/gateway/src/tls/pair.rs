@@ -79,6 +79,24 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
+    /// The certificate is over, and the one in use is not.
+    #[error("the certificate {} was valid until {ends}, and the one in use still is; give one that is valid", path.display())]
+    Ended {
+        /// The certificate's file.
+        path: PathBuf,
+        /// When it ended.
+        ends: String,
+    },
+    /// The certificate's time has not come, and the one in use is valid.
+    #[error(
+        "the certificate {} is valid from {begins} on, and the one in use is valid now; it is taken when its time has come, if it is still there", path.display()
+    )]
+    Early {
+        /// The certificate's file.
+        path: PathBuf,
+        /// When it begins to hold.
+        begins: String,
+    },
     /// The library cannot be set up, which has nothing to do with the files.
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] Error),

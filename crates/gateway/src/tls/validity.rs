@@ -1,4 +1,4 @@
-//! Until when a certificate holds, and what it is called: the few fields of it that are told to people and to metrics.
+//! From when until when a certificate holds, and what it is called: the few fields of it that are told to people and to metrics.
 //!
 //! Whether the certificate is in order as such, the TLS library has looked at when it took its key; what this does not
 //! understand is refused. The structure is that of RFC 5280, section 4.1, in DER (ITU-T X.690).
@@ -22,10 +22,25 @@ const GENERALIZED_TIME: u8 = 0x18;
 pub(crate) struct Validity {
     /// Its serial number, in hexadecimal with colons.
     pub(crate) serial: String,
+    /// When it begins to hold, in seconds of Unix time.
+    pub(crate) not_before: i64,
     /// When it ends, in seconds of Unix time.
     pub(crate) not_after: i64,
-    /// The same for people.
+    /// The first of these times for people.
+    pub(crate) begins: String,
+    /// The second.
     pub(crate) ends: String,
+}
+
+/// How a certificate stands to this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Now {
+    /// Its time has not come.
+    Early,
+    /// It is valid.
+    Valid,
+    /// Its time is over.
+    Ended,
 }
 
 impl Validity {
@@ -38,20 +53,32 @@ impl Validity {
         let (_, rest) = element(rest, SEQUENCE)?; // with which algorithm it is signed
         let (_, rest) = element(rest, SEQUENCE)?; // by whom
         let (times, _) = element(rest, SEQUENCE)?;
-        let (_, after) = time(times)?;
+        let (not_before, after) = time(times)?;
         let (not_after, _) = time(after)?;
         let mut text = String::new();
         for (n, byte) in serial.iter().enumerate() {
             // Writing to a string cannot fail.
             let _ = write!(text, "{}{byte:02x}", if n == 0 { "" } else { ":" });
         }
-        let ends = not_after.format(&Rfc3339).ok()?;
-        Some(Self { serial: text, not_after: not_after.unix_timestamp(), ends })
+        Some(Self {
+            serial: text,
+            not_before: not_before.unix_timestamp(),
+            not_after: not_after.unix_timestamp(),
+            begins: not_before.format(&Rfc3339).ok()?,
+            ends: not_after.format(&Rfc3339).ok()?,
+        })
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    pub(crate) fn now(&self) -> Now {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.not_after < i64::try_from(now).unwrap_or(i64::MAX)
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        if now < self.not_before {
+            Now::Early
+        } else if now > self.not_after {
+            Now::Ended
+        } else {
+            Now::Valid
+        }
     }
 }
 
@@ -124,11 +151,12 @@ mod tests {
         let (one, other) = (certificate(), certificate());
         let (one, other) = (Validity::of(&one).unwrap(), Validity::of(&other).unwrap());
         assert_eq!(one.not_after, other.not_after);
-        assert!(!one.has_ended() && one.ends.ends_with('Z'), "{one:?}");
+        assert!(one.now() == Now::Valid && one.ends.ends_with('Z'), "{one:?}");
         assert_ne!(one.serial, other.serial);
         let bytes: Vec<_> = one.serial.split(':').collect();
         assert!(bytes.iter().all(|byte| u8::from_str_radix(byte, 16).is_ok()), "{one:?}");
-        assert!(Validity { not_after: 1, ..one }.has_ended());
+        assert_eq!(Validity { not_after: 1, ..one.clone() }.now(), Now::Ended);
+        assert_eq!(Validity { not_before: i64::MAX, ..one }.now(), Now::Early);
     }
 
     #[test]
