@@ -197,21 +197,45 @@ pub struct DoorFlags {
     #[arg(long, env = "HUBBUB_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', num_args = 1.., value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// Handshakes and other requests that are answered in a second; those beyond get 503
-    #[arg(long, env = "HUBBUB_REQUESTS_PER_SECOND", value_name = "NUMBER")]
-    pub requests_per_second: Option<NonZeroU32>,
+    /// Handshakes and other requests that are answered in a second; those beyond get 503 [default: 0, no limit]
+    #[arg(
+        long,
+        env = "HUBBUB_REQUESTS_PER_SECOND",
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "NUMBER"
+    )]
+    pub requests_per_second: u32,
 
-    /// The same of one address (of IPv6, one /64), and ten times as many at once; those beyond get 429
-    #[arg(long, env = "HUBBUB_REQUESTS_PER_ADDRESS", value_name = "NUMBER")]
-    pub requests_per_address: Option<NonZeroU32>,
+    /// The same of one address (of IPv6, one /64), and ten times as many at once; those beyond get 429 [default: 0, no limit]
+    #[arg(
+        long,
+        env = "HUBBUB_REQUESTS_PER_ADDRESS",
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "NUMBER"
+    )]
+    pub requests_per_address: u32,
 
-    /// Connections that one address may have here; the next gets 429
-    #[arg(long, env = "HUBBUB_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER")]
-    pub connections_per_address: Option<NonZeroU32>,
+    /// Connections that one address may have here; the next gets 429 [default: 0, no limit]
+    #[arg(
+        long,
+        env = "HUBBUB_CONNECTIONS_PER_ADDRESS",
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "NUMBER"
+    )]
+    pub connections_per_address: u32,
 
-    /// Connections that the subject of one token may have here; the next gets 429
-    #[arg(long, env = "HUBBUB_CONNECTIONS_PER_SUBJECT", value_name = "NUMBER")]
-    pub connections_per_subject: Option<NonZeroU32>,
+    /// Connections that the subject of one token may have here; the next gets 429 [default: 0, no limit]
+    #[arg(
+        long,
+        env = "HUBBUB_CONNECTIONS_PER_SUBJECT",
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "NUMBER"
+    )]
+    pub connections_per_subject: u32,
 
     /// Memory that this process may use, such as 512MiB; newcomers are refused from 85 % on, members sent away from 95 % on [default: what its control group may, if that is limited]
     #[arg(long, env = "HUBBUB_MEMORY_LIMIT", value_name = "BYTES", value_parser = bytes)]
@@ -222,10 +246,10 @@ impl DoorFlags {
     fn options(self) -> LimitOptions {
         LimitOptions {
             trusted_proxies: self.trusted_proxies,
-            requests_per_second: self.requests_per_second,
-            requests_per_address: self.requests_per_address,
-            connections_per_address: self.connections_per_address,
-            connections_per_subject: self.connections_per_subject,
+            requests_per_second: NonZeroU32::new(self.requests_per_second),
+            requests_per_address: NonZeroU32::new(self.requests_per_address),
+            connections_per_address: NonZeroU32::new(self.connections_per_address),
+            connections_per_subject: NonZeroU32::new(self.connections_per_subject),
         }
     }
 }
@@ -448,7 +472,7 @@ mod tests {
             (&["--rooms", "a", "--tls-certificate", "c"], "without --tls-key: give both"),
             (&["--rooms", "a", "--shards", "0"], "must be 1 to "),
             (&["--rooms", "a", "--shards", "1000000"], "more of them than cores"),
-            (&["--rooms", "a", "--requests-per-second", "0"], "requests-per-second"),
+            (&["--rooms", "a", "--requests-per-second", "many"], "requests-per-second"),
             (&["--rooms", "a", "--trusted-proxies", "10.0.0.1/8"], "write 10.0.0.0/8"),
             (&["--rooms", "a", "--trusted-proxies", "proxy"], "such as 10.0.0.0/8"),
             (&["--rooms", "a", "--memory-limit", "1MiB"], "at least 16MiB"),
@@ -499,5 +523,19 @@ mod tests {
     fn some_more_shards_than_cores_are_taken() {
         let config = serve(&["--rooms", "a", "--shards", "16"]).unwrap();
         assert_eq!(config.shards.get(), 16);
+    }
+
+    #[test]
+    fn no_limit_at_the_door_can_be_said_as_well() {
+        let config = serve(&[
+            "--rooms",
+            "rooms.yaml",
+            "--requests-per-second",
+            "0",
+            "--requests-per-address=0",
+            "--connections-per-address=0",
+            "--connections-per-subject=0",
+        ]);
+        assert_eq!(config.unwrap().limits, LimitOptions::default());
     }
 }

@@ -229,6 +229,7 @@ fn what_cannot_be_used_at_the_start_is_told_with_its_remedy() {
         (&junk, &one.server_key(), "cannot be used"),
         (&cut, &one.server_key(), "cannot be used"),
         (&one.server(), &odd, "cannot be used"),
+        (&one.server(), &odd, "RSA of 2,048 to 8,192 bits"),
         (&one.server(), &other.server_key(), "give the two that were issued together"),
     ] {
         let output = Command::new(GATEWAY)

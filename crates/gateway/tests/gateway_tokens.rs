@@ -312,6 +312,15 @@ async fn what_comes_in_place_of_a_token_must_be_as_good() {
     member.send("\u{1}hello").await.unwrap();
     assert_eq!(member.close_code().await, Some(1008), "no such control message");
 
+    let (_file, open) =
+        start(&chat_room("lobby", "allowedOrigins: ['https://a.example.com']")).await;
+    let mut member = enter(&open, &first).await;
+    member.send(&format!("\u{1}token {first}")).await.unwrap();
+    let Received::Close(Some((code, reason))) = member.next_message().await else {
+        panic!("no token is of use there")
+    };
+    assert_eq!((code, reason.as_str()), (1008, "this room takes no tokens: come back without one"));
+
     // Without the subprotocol, every byte is the room's.
     let headers = [("Authorization", format!("Bearer {first}"))];
     let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));

@@ -39,6 +39,8 @@ pub enum Ending {
     BadToken(TokenFault),
     /// The token that was to take the place of the member's is about somebody else.
     OtherSubject,
+    /// It brought a token over the connection, and the room takes none.
+    NoTokens,
     /// The subject of the token that it brought over the connection has all the connections that it may have.
     SubjectFull,
     /// The member may not say anything in the room.
@@ -81,6 +83,7 @@ impl Ending {
             Self::TokenRefused,
             Self::BadToken(TokenFault::Malformed),
             Self::OtherSubject,
+            Self::NoTokens,
             Self::SubjectFull,
             Self::MayNotWrite,
             Self::UnknownControl,
@@ -132,6 +135,7 @@ impl Ending {
             Self::TokenRefused => "token_refused",
             Self::BadToken(_) => "bad_token",
             Self::OtherSubject => "other_subject",
+            Self::NoTokens => "no_tokens",
             Self::SubjectFull => "subject_full",
             Self::MayNotWrite => "may_not_write",
             Self::UnknownControl => "unknown_control",
@@ -155,6 +159,7 @@ impl Ending {
             Self::TooLargeForRoom(_) | Self::TooLargeForBus(_) => Some(1009),
             Self::ControlFlood
             | Self::MessageTimeout
+            | Self::NoTokens
             | Self::MayNotWrite
             | Self::UnknownControl => Some(1008),
             Self::TokenExpired | Self::TokenRefused | Self::BadToken(_) | Self::OtherSubject => {
@@ -202,6 +207,7 @@ impl Ending {
             Self::OtherSubject => {
                 "the new token is about somebody else; come back with it instead".to_owned()
             }
+            Self::NoTokens => "this room takes no tokens: come back without one".to_owned(),
             Self::SubjectFull => {
                 "the subject of this token has all the connections that --connections-per-subject allows; end one of them"
                     .to_owned()

@@ -159,7 +159,7 @@ impl Shard {
         let member = &self.members[key as usize];
         let local = &self.rooms[member.room as usize];
         let now = wall_clock();
-        let tokens = local.policy.tokens().ok_or(Ending::TokenRefused)?;
+        let tokens = local.policy.tokens().ok_or(Ending::NoTokens)?;
         let bearer =
             self.shared.tokens.verify(tokens, token.trim(), now).map_err(Ending::BadToken)?;
         let same = |old: &Arc<Bearer>| {

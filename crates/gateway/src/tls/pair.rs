@@ -69,6 +69,16 @@ pub enum TlsError {
         /// What is wrong.
         fault: String,
     },
+    /// The library does not take the key.
+    #[error(
+        "{KEY}: {} cannot be used: {fault}; it must be a whole key: RSA of 2,048 to 8,192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519", path.display()
+    )]
+    UnusableKey {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
     /// Certificate and key do not belong together.
     #[error(
         "the key {} is not that of the certificate {}: give the two that were issued together, with the server's own certificate as the first of its file", key.display(), certificate.display()
@@ -146,10 +156,10 @@ impl Contents {
             PemError::NoItemsFound => TlsError::NoKey(files.key.clone()),
             error => unusable(KEY, &files.key, &error),
         })?;
-        let key = aws_lc_rs::default_provider()
-            .key_provider
-            .load_private_key(key)
-            .map_err(|error| unusable(KEY, &files.key, &error))?;
+        let key =
+            aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(|error| {
+                TlsError::UnusableKey { path: files.key.clone(), fault: error.to_string() }
+            })?;
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
