@@ -67,7 +67,7 @@ cluster-run: ## A cluster of two real nodes with the product and Jaeger in it, a
 ##@ Test
 
 .PHONY: test
-test: prerequisites check deny unit integration soak-short conformance-core browser chart e2e fuzz ## All that CI runs: every check and every test
+test: prerequisites check deny sbom unit integration soak-short conformance-core browser chart e2e fuzz-short ## All that CI runs: every check and every test
 	@echo "all checks and tests have passed"
 
 .PHONY: check
@@ -83,6 +83,11 @@ check: ## Fast checks: format, lints, documentation, scripts, rules between crat
 .PHONY: deny
 deny: ## Licences, sources and banned crates of what we depend on (cargo-deny, built once: a few minutes)
 	@$(STEP) "licences, sources, banned crates" scripts/deny bans licenses sources
+	@$(STEP) "advisories, if their database can be reached" scripts/deny advisories-if-reachable
+
+.PHONY: sbom
+sbom: ## What the image's programs are made of, as CycloneDX (cargo-cyclonedx, built once: a minute)
+	@$(STEP) "software bills of materials" scripts/sbom $(TARGET)/sbom $$(uname -m)-unknown-linux-gnu
 
 .PHONY: advisories
 advisories: ## Known security advisories against what we depend on (fetches the advisory database)
@@ -131,7 +136,12 @@ conformance-core: build
 	@$(STEP) "conformance, core" scripts/conformance/run core core-nats
 
 .PHONY: fuzz
-fuzz: ## The fuzz targets, FUZZ_SECONDS each (20)
+fuzz: ## The fuzz targets, FUZZ_SECONDS each (20), optimized: for hours of it
+	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" scripts/fuzz-tests $(FUZZ_SECONDS) --release
+
+.PHONY: fuzz-short
+fuzz-short: build
+	@# As all other tests are built, with checks for overflow: nothing is compiled for it alone.
 	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" scripts/fuzz-tests $(FUZZ_SECONDS)
 
 ##@ Work
