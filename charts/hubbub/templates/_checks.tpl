@@ -16,6 +16,12 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $kind := list "CredentialsSecret" "ClientCertificateSecret" -}}
+{{- $gateway := get $.Values.nats (printf "gateway%s" $kind) | default dict -}}
+{{- if and $gateway.name (eq (toJson $gateway) (get $.Values.nats (printf "operator%s" $kind) | toJson)) -}}
+{{- printf "\n\nnats.gateway%s and nats.operator%s are the same secret, so whoever steals a gateway's login could write policies: make a user for each (docs/operations.md, users of NATS)." $kind $kind | fail -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $pool := .Values.pools -}}
 {{- $drain := ($pool | default dict).drain | default $.Values.pools.default.drain | default dict -}}
 {{- $settle := $drain.settle | default "5s" -}}

@@ -66,6 +66,22 @@ fn what_is_wrong_is_refused_with_its_place() {
             "nats.url holds a login, and nats.operatorCredentialsSecret another",
         ),
         (
+            json!({"nats": {
+                "url": "nats://nats",
+                "gatewayCredentialsSecret": {"name": "nats", "key": "a.creds"},
+                "operatorCredentialsSecret": {"name": "nats", "key": "a.creds"},
+            }}),
+            "nats.gatewayCredentialsSecret and nats.operatorCredentialsSecret are the same secret",
+        ),
+        (
+            json!({"nats": {
+                "url": "tls://nats",
+                "gatewayClientCertificateSecret": {"name": "nats"},
+                "operatorClientCertificateSecret": {"name": "nats"},
+            }}),
+            "nats.gatewayClientCertificateSecret and nats.operatorClientCertificateSecret are the same secret",
+        ),
+        (
             json!({"pools": {"vip": {"drain": {"settle": "10s", "window": "20s", "deadline": "29999ms"}}}}),
             "pools.vip.drain.deadline: 29999ms is before the members are away",
         ),
