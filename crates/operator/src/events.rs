@@ -258,7 +258,18 @@ impl OperatorEvents {
         for kind in ["room", "pool"] {
             drop(new.durations.get_or_create(&KindLabel { kind }));
         }
-        for kind in ["consumer", "finalizer", "policy", "stray", "status", "event", "pool", "pod"] {
+        for kind in [
+            "claim",
+            "consumer",
+            "event",
+            "finalizer",
+            "pod",
+            "policy",
+            "pool",
+            "statement",
+            "status",
+            "stray",
+        ] {
             drop(new.writes.get_or_create(&KindLabel { kind }));
         }
         new
