@@ -1,5 +1,7 @@
 //! What happens in the operator, each thing written once: its log line and its metrics stand together.
 
+mod tidying;
+
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -16,7 +18,6 @@ use prometheus_client::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    bucket::Tidied,
     claims::Claims,
     context::Key,
     error::{ReconcileError, in_words},
@@ -451,46 +452,6 @@ impl OperatorEvents {
     pub fn bucket_lost(&self) {
         self.bucket_failures.inc();
         warn!("the bucket in NATS has lost the policies that it held; they are published again");
-    }
-
-    /// Something in the bucket was put in order.
-    pub fn tidied(&self, what: Tidied<'_>) {
-        match what {
-            Tidied::Stray(key) => {
-                self.wrote("stray");
-                if self.is_news("stray".to_owned()) {
-                    warn!(
-                        ?key,
-                        "the bucket held what is no room's; it is taken out. See docs/operations.md, a stolen login"
-                    );
-                }
-            }
-            Tidied::Consumer(name) => {
-                self.wrote("consumer");
-                if self.is_news("consumer".to_owned()) {
-                    warn!(
-                        name,
-                        "a consumer of the bucket that follows nothing is deleted. See docs/operations.md, a stolen login"
-                    );
-                }
-            }
-            Tidied::Unswept(cause) => {
-                if self.is_news("unswept".to_owned()) {
-                    warn!(
-                        cause,
-                        "the consumers of the bucket cannot be looked at; give the operator's user what `hubbub-operator nats-permissions` prints"
-                    );
-                }
-            }
-            Tidied::Statement => {
-                self.wrote("statement");
-                if self.is_news("statement".to_owned()) {
-                    warn!(
-                        "the operator's statement in the bucket was overwritten; it is written again. See docs/operations.md, a stolen login"
-                    );
-                }
-            }
-        }
     }
 
     /// It was said in the bucket that everything is published.
