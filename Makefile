@@ -67,7 +67,7 @@ cluster-run: ## A cluster of two real nodes with the product and Jaeger in it, a
 ##@ Test
 
 .PHONY: test
-test: prerequisites check deny sbom unit integration soak-short conformance-core browser chart e2e fuzz-short ## All that CI runs: every check and every test
+test: prerequisites check deny sbom unit integration soak-short conformance-core browser chart e2e fuzz ## All that CI runs: every check and every test
 	@echo "all checks and tests have passed"
 
 .PHONY: check
@@ -136,13 +136,8 @@ conformance-core: build
 	@$(STEP) "conformance, core" scripts/conformance/run core core-nats
 
 .PHONY: fuzz
-fuzz: ## The fuzz targets, FUZZ_SECONDS each (20), optimized: for hours of it
+fuzz: ## The fuzz targets, FUZZ_SECONDS each (20)
 	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" scripts/fuzz-tests $(FUZZ_SECONDS) --release
-
-.PHONY: fuzz-short
-fuzz-short: build
-	@# As all other tests are built, with checks for overflow: nothing is compiled for it alone.
-	@$(STEP) "fuzz targets, $(FUZZ_SECONDS) s each" scripts/fuzz-tests $(FUZZ_SECONDS)
 
 ##@ Work
 
