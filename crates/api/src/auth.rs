@@ -157,8 +157,7 @@ impl KeySource {
         if let Some(url) = &self.url {
             return Some(url.clone());
         }
-        let ConfigMapKey { name, key } = self.config_map.as_ref()?;
-        Some(format!("the key {key} of the ConfigMap {namespace}/{name}"))
+        Some(self.config_map.as_ref()?.place(namespace))
     }
 
     /// How many of its fields are given.
@@ -171,7 +170,7 @@ impl KeySource {
 }
 
 /// A key set in a ConfigMap.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKey {
@@ -180,6 +179,14 @@ pub struct ConfigMapKey {
     /// Under which of its keys the set stands.
     #[serde(default = "default_config_map_key")]
     pub key: String,
+}
+
+impl ConfigMapKey {
+    /// Where it is for rooms of that namespace, as a sentence names it.
+    #[must_use]
+    pub fn place(&self, namespace: &str) -> String {
+        format!("the key {} of the ConfigMap {namespace}/{}", self.key, self.name)
+    }
 }
 
 fn default_config_map_key() -> String {

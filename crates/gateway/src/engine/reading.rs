@@ -73,16 +73,16 @@ impl Shard {
             if member.stall.is_some() {
                 return; // the timer comes back to the socket
             }
-            let pending = member.pending_bytes();
+            let is_spent = self.shared.allowance.is_spent();
+            if is_spent && member.pending_bytes() >= allowance::ALWAYS {
+                self.shared.allowance.hold_back();
+                self.stall(key, None, self.now + allowance::RETRY);
+                return self.arm(key);
+            }
             let Some(socket) = member.socket.as_mut() else { return };
             let limits = &self.rooms[member.room as usize].policy.declared().limits;
             let mut at_once = read_at_once(limits).min(self.read_buffer.len());
-            if self.shared.allowance.is_spent() {
-                if pending >= allowance::ALWAYS {
-                    self.shared.allowance.hold_back();
-                    self.stall(key, None, self.now + allowance::RETRY);
-                    return self.arm(key);
-                }
+            if is_spent {
                 at_once = at_once.min(allowance::ALWAYS);
             }
             match socket.read(&mut self.read_buffer[..at_once]) {

@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hubbub_api::{KeySource, MAX_JWKS_BYTES};
+use hubbub_api::{ConfigMapKey, KeySource, MAX_JWKS_BYTES};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// One place at which a key set stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Source {
-    ConfigMap { namespace: String, name: String, key: String },
+    ConfigMap { namespace: String, set: ConfigMapKey },
     Url(String),
 }
 
@@ -40,20 +40,14 @@ impl Source {
             return Some(Self::Url(url.clone()));
         }
         let config_map = keys.config_map.as_ref()?;
-        Some(Self::ConfigMap {
-            namespace: room.namespace.clone(),
-            name: config_map.name.clone(),
-            key: config_map.key.clone(),
-        })
+        Some(Self::ConfigMap { namespace: room.namespace.clone(), set: config_map.clone() })
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConfigMap { namespace, name, key } => {
-                write!(f, "the key {key} of the ConfigMap {namespace}/{name}")
-            }
+            Self::ConfigMap { namespace, set } => f.write_str(&set.place(namespace)),
             Self::Url(url) => f.write_str(url),
         }
     }
@@ -118,8 +112,8 @@ impl Fetcher {
     /// The text of a key set.
     pub(super) async fn fetch(&self, context: &Context, source: &Source) -> Result<String, String> {
         match source {
-            Source::ConfigMap { namespace, name, key } => {
-                config_map(context, namespace, name, key).await
+            Source::ConfigMap { namespace, set } => {
+                config_map(context, namespace, &set.name, &set.key).await
             }
             Source::Url(url) => match timeout(LIMIT, self.get(url)).await {
                 Ok(answer) => answer.map_err(|fault| format!("{url} {fault}")),
